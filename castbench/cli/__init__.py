@@ -1,0 +1,1 @@
+"""The command line: signatures and printing, one file per command; the work is imported inside the functions."""

@@ -1,0 +1,107 @@
+"""The `castbench` command: what its subcommands are, and how errors become one sentence and an exit code."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+
+from castbench import __version__
+from castbench.cli.compare import compare_command
+from castbench.cli.doctor import doctor_command
+from castbench.cli.mechanisms import mechanisms_command
+from castbench.cli.profile import profile_command
+from castbench.cli.report import report_command
+from castbench.cli.runs import runs_app
+from castbench.cli.settings import Settings
+from castbench.cli.verify import verify_command
+from castbench.cli.workload import app as workload_app
+from castbench.errors import CastbenchError
+
+HELP = """What would this attention cost us? Measures CAST attention and its rivals on your workload and your machine.
+
+\b
+Start here:
+  castbench profile quickstart                 measure a small example, about a minute on a laptop
+  castbench workload init mine.yaml            write a profile of your own, with comments
+  castbench profile mine.yaml                  measure it
+  castbench report --format csv --out r.csv    the last run for a spreadsheet
+  castbench compare a100 l4                    machines side by side
+
+Results go to stdout, progress and warnings to stderr. Exit codes: 0 ok, 1 other, 2 bad input, 3 hardware,
+4 run file, 130 interrupted.
+"""
+
+app = typer.Typer(
+    name="castbench", help=HELP, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)  # fmt: skip
+app.command("profile")(profile_command)
+app.command("report")(report_command)
+app.command("compare")(compare_command)
+app.add_typer(workload_app, name="workload")
+app.add_typer(runs_app, name="runs")
+app.command("mechanisms")(mechanisms_command)
+app.command("doctor")(doctor_command)
+app.command("verify")(verify_command)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"castbench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress and no notes on stderr.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say on stderr what is being done.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="On an error, print the traceback and write it to castbench-debug.log.")
+    ] = False,
+) -> None:
+    """Options that every command takes."""
+    context.obj = Settings(quiet=quiet, verbose=verbose, debug=debug)
+
+
+def main() -> NoReturn:
+    """Run the command line and end the process with the right exit code."""
+    signal.signal(signal.SIGTERM, _as_interrupt)
+    try:
+        app()
+    except CastbenchError as error:
+        _end(error, str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _end(None, "interrupted", 130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    except Exception as error:
+        _end(error, f"internal error: {type(error).__name__}: {error}; --debug shows where", 1)
+    sys.exit(0)
+
+
+def _as_interrupt(_signal: int, _frame: FrameType | None) -> None:
+    """A polite kill ends a run as Ctrl-C does: what was measured is kept."""
+    raise KeyboardInterrupt
+
+
+def _end(error: Exception | None, message: str, code: int) -> NoReturn:
+    """One sentence on stderr, the traceback only under --debug."""
+    if error is not None and "--debug" in sys.argv[1:]:
+        import traceback
+        from pathlib import Path
+
+        text = "".join(traceback.format_exception(error))
+        Path("castbench-debug.log").write_text(text, encoding="utf-8")
+        sys.stderr.write(f"{text}(also in castbench-debug.log)\n")
+    lines = message.splitlines() or ["unknown error"]
+    sys.stderr.write("\n".join(f"castbench: {line}" for line in lines) + "\n")
+    sys.exit(code)

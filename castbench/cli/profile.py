@@ -1,0 +1,116 @@
+"""`castbench profile`: measure a workload profile and show what it found."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from castbench.cli.settings import note, settings_of
+
+if TYPE_CHECKING:
+    from castbench.pipeline import Measured
+    from castbench.plan import Plan
+    from castbench.workload.spec import WorkloadProfile
+
+
+def profile_command(
+    context: typer.Context,
+    workload: Annotated[str | None, typer.Argument(help="A profile's path, or a shipped one's name (quickstart).")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda:N, or fake (instant, no machine).")] = "auto",
+    budget: Annotated[str | None, typer.Option(help="The most the run may take, such as 90s or 5m.")] = None,
+    resume: Annotated[str | None, typer.Option(help="Go on with this run (a path, a name, or latest).")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be measured and how long it takes.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Run file to write; never overwritten.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    seed: Annotated[int | None, typer.Option(min=0, help="Replaces the profile's seed.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads a worker may use.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Measure only this label (repeatable) and the baseline.")] = None,
+) -> None:
+    """Measure a workload profile on this machine, show what it costs, and keep every raw measurement.
+
+    \b
+    Examples:
+      castbench profile quickstart
+      castbench profile mine.yaml --budget 5m
+      castbench profile mine.yaml --dry-run
+      castbench profile --resume latest
+    """
+    from castbench.errors import InputError
+
+    budget_s = _budget_s(budget)
+    if resume is not None:
+        measured = _resumed(context, resume, workload, budget_s)
+    elif workload is None:
+        raise InputError("name a workload profile (try: castbench profile quickstart) or a run with --resume")
+    else:
+        from castbench.pipeline import check_device, load_plan
+
+        checked = check_device(device)
+        profile, plan = load_plan(workload, only=only or (), seed=seed)
+        if dry_run:
+            return _show_plan(profile, plan, checked)
+        measured = _measured(context, profile, plan, checked, threads, out, budget_s)
+    _show(context, measured, as_json=as_json)
+
+
+def _budget_s(budget: str | None) -> float | None:
+    """--budget in seconds."""
+    from castbench.errors import InputError
+    from castbench.units import parse_duration_s
+
+    try:
+        return None if budget is None else parse_duration_s(budget)
+    except ValueError as error:
+        raise InputError(f"--budget: {error}") from None
+
+
+def _show_plan(profile: WorkloadProfile, plan: Plan, device: str) -> None:
+    """What --dry-run prints."""
+    from castbench.cli.plan_text import plan_text
+
+    typer.echo(plan_text(profile, plan, device))
+
+
+def _measured(
+    context: typer.Context, profile: WorkloadProfile, plan: Plan, device: str,
+    threads: int | None, out: Path | None, budget_s: float | None,
+) -> Measured:  # fmt: skip
+    """A new run."""
+    from castbench.cli.progress import watcher_for
+    from castbench.pipeline import measure, open_rig
+
+    rig = open_rig(device, profile, threads)
+    chosen = rig.device
+    if device == "auto" and chosen == "cpu":
+        note(context, "No CUDA device here: measuring on the CPU. The result says nothing about a GPU.")
+    with watcher_for(quiet=settings_of(context).quiet) as watcher:
+        return measure(profile, plan, rig, watcher, out=out, budget_s=budget_s)
+
+
+def _resumed(context: typer.Context, ref: str, workload: str | None, budget_s: float | None) -> Measured:
+    """The rest of an earlier run."""
+    from castbench.cli.progress import watcher_for
+    from castbench.pipeline import resume, rig_of_run
+
+    rig = rig_of_run(ref, workload)
+    with watcher_for(quiet=settings_of(context).quiet) as watcher:
+        return resume(ref, rig, watcher, budget_s=budget_s)
+
+
+def _show(context: typer.Context, measured: Measured, *, as_json: bool) -> None:
+    """The report on stdout; where the run is kept and what failed on stderr."""
+    from castbench.pipeline import baseline_was_measured, report_bytes, write_out
+
+    for damage in measured.record.damage:
+        note(context, f"{measured.path}: {damage}")
+    with nullcontext():
+        write_out(report_bytes(measured.record, "json" if as_json else "terminal"), None)
+    note(context, f"Run kept in {measured.path}. Next: castbench report --format csv --out report.csv")
+    if not measured.complete:
+        note(context, f"The budget ended before the last group; go on with: castbench profile --resume {measured.path}")
+    if not baseline_was_measured(measured.record):
+        note(context, "The baseline could not be measured in any group, so nothing can be compared.")
+        raise typer.Exit(1)

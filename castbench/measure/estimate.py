@@ -1,0 +1,75 @@
+"""What a plan will take, added up before the run: from counted work at rough rates, and at most from its limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from castbench.encoder.work import step_work
+from castbench.hardware.rates import DeviceRates
+from castbench.plan import Group, Plan
+
+OVERHEAD_PER_EPOCH_S = 0.4
+"""A worker process: fork, build, warm up (measured here 0.2-0.6 s per group of small encoders)."""
+MEMORY_PASS_S = 0.5
+"""A memory pass beyond its two steps: a fresh process with one arm."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupEstimate:
+    """Expected seconds of a group up to the first look, its cap, and the arms whose 8 rounds do not fit."""
+
+    group: Group
+    expected_s: float
+    cap_s: float
+    too_slow: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PlanEstimate:
+    """Expected seconds of the whole run up to the first look of every group, and the most it can take."""
+
+    groups: tuple[GroupEstimate, ...]
+    rates: DeviceRates
+
+    @property
+    def expected_s(self) -> float:
+        """All groups together, at the rough rates."""
+        return sum(group.expected_s for group in self.groups)
+
+    @property
+    def cap_s(self) -> float:
+        """The sum of the groups' limits."""
+        return sum(group.cap_s for group in self.groups)
+
+
+def estimate_plan(plan: Plan, rates: DeviceRates) -> PlanEstimate:
+    """The time a plan takes at `rates`, group by group."""
+    return PlanEstimate(tuple(_estimate_group(plan, group, rates) for group in plan.groups), rates)
+
+
+def window_seconds(plan: Plan, step_s: float) -> float:
+    """A window with its settling: at least the minimum window, at least one step; long steps settle themselves."""
+    shortest = plan.sampling.min_window_ms / 1e3
+    return step_s if step_s >= shortest else shortest + step_s
+
+
+def group_cap_s(plan: Plan, group: Group) -> float:
+    """The most a group's rounds may take: `max_seconds_per_case` for each of its arms."""
+    return plan.sampling.max_seconds_per_case * len(plan.arms_of(group))
+
+
+def _estimate_group(plan: Plan, group: Group, rates: DeviceRates) -> GroupEstimate:
+    """One group: its rounds up to the first look, its worker processes, its memory passes."""
+    rounds = plan.analysis.looks[0]
+    arms = plan.arms_of(group)
+    steps = {arm.label: rates.seconds(step_work(plan.served, arm, group.shape)) for arm in arms}
+    epochs = sum(1 for end in plan.analysis.epoch_ends if end <= rounds)
+    round_s = sum(window_seconds(plan, step) for step in steps.values())
+    cap = group_cap_s(plan, group)
+    expected = min(cap, rounds * round_s) + epochs * (OVERHEAD_PER_EPOCH_S + 2 * sum(steps.values()))
+    expected += sum(MEMORY_PASS_S + 2 * steps[arm.label] for arm in arms if arm.role != "ceiling")
+    too_slow = tuple(
+        label for label, step in steps.items()
+        if rounds * window_seconds(plan, step) > plan.sampling.max_seconds_per_case
+    ) if rounds * round_s > cap else ()  # fmt: skip
+    return GroupEstimate(group, expected, cap, too_slow)

@@ -1,0 +1,57 @@
+"""What torch says of itself and of the device a worker sits on; runs in a worker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceFacts:
+    """Facts for the environment of a run; None where the device is the CPU."""
+
+    torch: str
+    cuda: str | None
+    threads: int
+    device_name: str | None
+    device_uuid: str | None
+    device_memory_bytes: int | None
+    tf32: bool | None
+
+
+def device_facts(device: torch.device) -> DeviceFacts:
+    """Facts of this process's torch and of `device`."""
+    if device.type != "cuda":
+        return DeviceFacts(torch.__version__, None, torch.get_num_threads(), None, None, None, None)
+    properties = torch.cuda.get_device_properties(device)
+    return DeviceFacts(
+        torch.__version__, torch.version.cuda, torch.get_num_threads(), properties.name,
+        f"GPU-{properties.uuid}" if hasattr(properties, "uuid") else None,
+        properties.total_memory, torch.backends.cuda.matmul.allow_tf32,
+    )  # fmt: skip
+
+
+def cuda_devices() -> int:
+    """Number of CUDA devices torch can use; 0 without CUDA."""
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def cannot_run_sentence(device: torch.device, dtype: str) -> str | None:
+    """Why this torch cannot run on this device with this dtype, and what to do about it; None if it can."""
+    if device.type != "cuda":
+        if dtype == "fp16":
+            return "fp16 on a CPU is emulated and some 50 times slower than fp32; use dtype: bf16 or fp32"
+        return None
+    major, minor = torch.cuda.get_device_capability(device)
+    built_for = torch.cuda.get_arch_list()
+    same_major = any(a.startswith(f"sm_{major}") and int(a[3:].rstrip("af")) <= major * 10 + minor for a in built_for)
+    by_ptx = any(a.startswith("compute_") and int(a[8:].rstrip("af")) <= major * 10 + minor for a in built_for)
+    if not (same_major or by_ptx):
+        return (
+            f"this torch ({torch.__version__}) was built for {', '.join(built_for)}, not for sm_{major}{minor} of "
+            f"{torch.cuda.get_device_name(device)}; install a newer torch build that lists it"
+        )
+    if dtype == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        return f"{torch.cuda.get_device_name(device)} has no bf16 units; use dtype: fp16 or fp32"
+    return None

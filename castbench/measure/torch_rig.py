@@ -1,0 +1,228 @@
+"""The rig of real devices, parent's side: forks workers from a server with torch loaded, and outlives what they do.
+
+The parent never imports torch: a crash, a hang or an exhausted memory of a mechanism ends a worker, not the run.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import time
+import uuid
+from datetime import UTC, datetime
+from hashlib import sha256
+from importlib import import_module
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import castbench
+from castbench.errors import HardwareError
+from castbench.hardware import cpu, nvml
+from castbench.measure.rig import CaseFailed, MemoryReading, Prepared
+from castbench.plan import Arm, Group, Plan
+from castbench.records import Conditions, Environment, Sample, Status
+
+if TYPE_CHECKING:
+    from castbench.measure.torch_facts import DeviceFacts
+
+START_TIMEOUT_S = 180.0
+"""Importing torch for the first time, on a cold disk."""
+STEP_TIMEOUT_FLOOR_S = 60.0
+"""No window is given up earlier than this."""
+_MEASURED_ROOMS = ("mechanisms", "encoder", "measure")
+
+
+class Worker:
+    """A child process that answers commands one at a time."""
+
+    def __init__(self, device: str, threads: int | None) -> None:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["castbench.measure.worker"])
+        self._connection: Connection
+        self._connection, theirs = context.Pipe()
+        self._process: ForkServerProcess = context.Process(
+            target=_serve, args=(theirs, device, threads), daemon=True
+        )
+        self._process.start()
+        theirs.close()
+
+    def ask(self, command: str, timeout_s: float, **arguments: Any) -> Any:
+        """The command's result; CaseFailed where it failed, the process died or the time ran out."""
+        try:
+            self._connection.send((command, arguments))
+            if not self._connection.poll(timeout_s):
+                self.kill()
+                raise CaseFailed(Status.TIMEOUT, f"no answer within {timeout_s:.0f} s", epoch_lost=True)
+            answer = self._connection.recv()
+        except (EOFError, ConnectionError, BrokenPipeError):
+            raise self._obituary() from None
+        if answer[0] == "failed":
+            raise CaseFailed(answer[1], answer[2])
+        return answer[1]
+
+    def close(self) -> None:
+        """Hang up and wait for the process to end; kill it if it does not."""
+        self._connection.close()
+        self._process.join(5.0)
+        if self._process.is_alive():
+            self.kill()
+
+    def kill(self) -> None:
+        """End the process at once."""
+        self._process.kill()
+        self._process.join(5.0)
+
+    def _obituary(self) -> CaseFailed:
+        """Why the process is gone. SIGKILL that nobody here sent is the kernel's out-of-memory killer."""
+        self._process.join(5.0)
+        code = self._process.exitcode
+        if code == -signal.SIGKILL:
+            return CaseFailed(Status.OOM, "the system killed the worker (SIGKILL): out of memory", epoch_lost=True)
+        name = signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
+        return CaseFailed(Status.CRASH, f"the worker process died ({name})", epoch_lost=True)
+
+
+def _serve(connection: Connection, device: str, threads: int | None) -> None:
+    """Entry of a worker process; the module that imports torch is preloaded in the fork server."""
+    worker = import_module("castbench.measure.worker")
+    worker.serve(connection, worker.WorkerSetup(device, threads))
+
+
+class TorchRig:
+    """Measures on `cpu` or `cuda:N`, every epoch and every pass in a process of its own."""
+
+    def __init__(self, device: str, threads: int | None) -> None:
+        self._device, self._threads = device, threads
+        self._steal = cpu.StealMeter()
+
+    def environment(self) -> Environment:
+        """The host, read here, and the device, read by a worker."""
+        host = cpu.read_host()
+        facts: DeviceFacts = self._once("facts", START_TIMEOUT_S)
+        inventory = nvml.inventory() if self._device.startswith("cuda") else None
+        return Environment(
+            device=self._device, device_name=facts.device_name or host.cpu_model or "unknown CPU",
+            host=host.hostname, os=host.os, python=host.python, castbench=castbench.__version__,
+            torch=facts.torch, cuda=facts.cuda, driver=inventory.driver if inventory else None,
+            device_uuid=facts.device_uuid, device_memory_bytes=facts.device_memory_bytes,
+            cpu=host.cpu_model, cpu_cores=host.usable_cores, threads=facts.threads,
+            memory_bytes=host.memory_total_bytes, load_average=host.load_average, tf32=facts.tf32,
+            git_commit=_git_commit(),
+        )  # fmt: skip
+
+    def identity(self) -> tuple[str, str, str]:
+        """A random id, the time now, and the hash of the code that is measured."""
+        return uuid.uuid4().hex[:12], datetime.now(UTC).isoformat(timespec="seconds"), code_sha256()
+
+    def now_s(self) -> float:
+        """The monotonic clock."""
+        return time.monotonic()
+
+    def conditions(self) -> Conditions:
+        """Load and steal since the last call."""
+        return Conditions(load_average=cpu.load_average(), steal_share=self._steal.share())
+
+    def require_usable(self, dtype: str) -> None:
+        """HardwareError where this torch cannot run this dtype on this device."""
+        sentence = self._once("cannot_run", START_TIMEOUT_S, dtype=dtype)
+        if sentence:
+            raise HardwareError(sentence)
+
+    def parity_error(self, plan: Plan, arm: Arm) -> float:
+        """Checked in a worker of its own."""
+        error: float = self._once("parity_error", _limit_s(plan), plan=plan, arm=arm)
+        return error
+
+    def memory(self, plan: Plan, group: Group, arm: Arm) -> MemoryReading:
+        """Measured in a worker of its own; out of memory counts only after this retry alone."""
+        reading: MemoryReading = self._once("memory", _limit_s(plan), plan=plan, group=group, arm=arm)
+        return reading
+
+    def open_epoch(self, plan: Plan, group: Group) -> TorchEpoch:
+        """A fresh worker for a group."""
+        return TorchEpoch(Worker(self._device, self._threads), plan, group)
+
+    def close(self) -> None:
+        """Workers are closed with their epochs."""
+
+    def _once(self, command: str, timeout_s: float, **arguments: Any) -> Any:
+        """One command in a fresh worker."""
+        worker = Worker(self._device, self._threads)
+        try:
+            return worker.ask(command, timeout_s, **arguments)
+        finally:
+            worker.close()
+
+
+class TorchEpoch:
+    """A worker process that holds a group's arms."""
+
+    def __init__(self, worker: Worker, plan: Plan, group: Group) -> None:
+        self._worker, self._limit_s = worker, _limit_s(plan)
+        worker.ask("open", START_TIMEOUT_S, plan=plan, group=group)
+
+    def prepare(self, arm: Arm) -> Prepared:
+        """Build and warm up in the worker."""
+        prepared: Prepared = self._worker.ask("prepare", self._limit_s, arm=arm)
+        return prepared
+
+    def window(self, arm: Arm, round_index: int, order: int, steps: int) -> Sample:
+        """One window in the worker."""
+        sample: Sample = self._worker.ask(
+            "window", self._limit_s, arm=arm, round_index=round_index, order=order, steps=steps
+        )
+        return sample
+
+    def close(self) -> None:
+        """End the worker."""
+        self._worker.close()
+
+
+def usable_device(asked: str) -> str:
+    """The device to measure on: `auto` takes the first CUDA device torch can use, else the CPU.
+
+    HardwareError where a CUDA device was asked for that is not there.
+    """
+    if asked == "cpu":
+        return "cpu"
+    worker = Worker("cpu", None)
+    try:
+        count: int = worker.ask("cuda_devices", START_TIMEOUT_S)
+    finally:
+        worker.close()
+    if asked == "auto":
+        return "cuda:0" if count else "cpu"
+    index = int(asked.removeprefix("cuda").removeprefix(":") or 0)
+    if index >= count:
+        there = f"torch sees {count} CUDA device{'s' if count != 1 else ''}"
+        raise HardwareError(f"--device {asked}: {there}; `castbench doctor` says why, --device cpu measures on the CPU")
+    return f"cuda:{index}"
+
+
+def code_sha256() -> str:
+    """Hash of the source of everything that runs inside a timed window or decides how it is timed."""
+    root = Path(castbench.__file__).parent
+    files = sorted(path for room in _MEASURED_ROOMS for path in (root / room).rglob("*.py"))
+    digest = sha256()
+    for path in files:
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _limit_s(plan: Plan) -> float:
+    """How long one command may take before its worker counts as hanging."""
+    return max(STEP_TIMEOUT_FLOOR_S, 2 * plan.sampling.max_seconds_per_case)
+
+
+def _git_commit() -> str | None:
+    """Commit of the checkout castbench runs from; None when it was installed."""
+    git = Path(castbench.__file__).parent.parent / ".git"
+    try:
+        head = (git / "HEAD").read_text().strip()
+        if not head.startswith("ref: "):
+            return head
+        return (git / head.removeprefix("ref: ")).read_text().strip()
+    except OSError:
+        return None

@@ -1,0 +1,196 @@
+"""The child's side of a rig: builds arms, runs windows and passes, and answers its parent over a pipe.
+
+    parent ── ("prepare", {...}) ─▶ child        child ── ("ok", value) | ("failed", status, reason) ─▶ parent
+
+A worker is forked from a server that has torch imported, is used for one epoch or one pass, and dies with its parent.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+import torch
+from torch import nn
+
+from castbench.encoder.inputs import Batch, make_pool
+from castbench.encoder.model import build_timed, make_step
+from castbench.measure import cpu_clock, cuda, memory, parity, torch_facts
+from castbench.measure.rig import CaseFailed, MemoryReading, Prepared
+from castbench.plan import Arm, Group, Plan
+from castbench.records import Sample, Status
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_REGIME_STEPS = 3
+"""Steps per input kind when a mechanism's dependence on its data is probed."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSetup:
+    """What a worker is told at birth: device as torch names it, and how many threads it may use."""
+
+    device: str
+    threads: int | None
+
+
+def serve(connection: Connection, setup: WorkerSetup) -> None:
+    """Answer the parent's commands until it hangs up. Ctrl-C is the parent's to handle."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if setup.threads is not None:
+        torch.set_num_threads(setup.threads)
+    bench = Bench(torch.device(setup.device))
+    while True:
+        try:
+            command, arguments = connection.recv()
+        except EOFError:
+            return
+        connection.send(_answer(getattr(bench, command), arguments))
+
+
+def _answer(command: Callable[..., Any], arguments: dict[str, Any]) -> tuple[Any, ...]:
+    """The command's result, or its failure as status and reason."""
+    try:
+        return ("ok", command(**arguments))
+    except CaseFailed as failure:
+        return ("failed", failure.status, failure.reason)
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        return ("failed", Status.OOM, _first_line(error))
+    except Exception as error:
+        status = Status.OOM if "can't allocate memory" in str(error) else Status.ERROR
+        return ("failed", status, f"{type(error).__name__}: {_first_line(error)}")
+
+
+def _first_line(error: BaseException) -> str:
+    """An error's message, short enough for a table."""
+    lines = str(error).splitlines()
+    return lines[0][:300] if lines else "no message"
+
+
+@dataclass
+class Built:
+    """An arm ready to run: `step(i)` is the i-th timed step, and returns the output."""
+
+    module: nn.Module
+    pool: tuple[Batch, ...]
+    step: Callable[[int], torch.Tensor]
+    warm_step_s: float = 0.0
+
+
+class Bench:
+    """The arms of one group on one device, in this process."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._clock: cpu_clock.Clock = cuda.CudaClock(device) if device.type == "cuda" else cpu_clock.CpuClock()
+        self._plan: Plan | None = None
+        self._group: Group | None = None
+        self._built: dict[str, Built] = {}
+
+    def facts(self) -> torch_facts.DeviceFacts:
+        """What torch says of itself and of the device."""
+        return torch_facts.device_facts(self._device)
+
+    def cuda_devices(self) -> int:
+        """Number of CUDA devices torch can use."""
+        return torch_facts.cuda_devices()
+
+    def cannot_run(self, dtype: str) -> str | None:
+        """Why this device cannot run that dtype, or None."""
+        return torch_facts.cannot_run_sentence(self._device, dtype)
+
+    def open(self, plan: Plan, group: Group) -> None:
+        """Begin an epoch on a group."""
+        torch.manual_seed(plan.served.seed)
+        self._plan, self._group = plan, group
+        self._clock.configure(cold_cache=plan.served.scope == "attention")
+
+    def prepare(self, arm: Arm) -> Prepared:
+        """Build an arm and run two warm-up steps; NONFINITE where its output is not finite."""
+        plan, group = self._opened()
+        built = self._built[arm.label] = self._build(plan, group, arm)
+        self._clock.time_window(built.step, 1)
+        built.warm_step_s = self._clock.time_window(built.step, 1).elapsed_s
+        self._require_finite(built)
+        attention = _attention_of(built.module)
+        facts = self._data_facts(built, attention)
+        return Prepared(built.warm_step_s, getattr(attention, "ran_as", None), facts)
+
+    def window(self, arm: Arm, round_index: int, order: int, steps: int) -> Sample:
+        """Settle, then time `steps` steps, starting at the same place of the pool for every arm of the round."""
+        plan, _ = self._opened()
+        built = self._built[arm.label]
+        self._clock.settle(built.step, built.warm_step_s, plan.sampling.min_window_ms / 1e3)
+        offset = round_index * steps
+
+        def step(index: int) -> torch.Tensor:
+            return built.step(offset + index)
+
+        times = self._clock.time_window(step, steps)
+        self._require_finite(built)
+        return Sample(
+            arm.label, order, steps, times.elapsed_s, times.step_times_s,
+            device_s=times.device_s, host_launch_s=times.host_launch_s,
+        )  # fmt: skip
+
+    def parity_error(self, plan: Plan, arm: Arm) -> float:
+        """The arm against its reference on small shapes."""
+        return parity.parity_error(plan.served, arm, self._device, _DTYPES[plan.served.dtype])
+
+    def memory(self, plan: Plan, group: Group, arm: Arm) -> MemoryReading:
+        """Peak memory of a step, in a process that has done nothing else."""
+        built = self._build(plan, group, arm, pool_size=1)
+        return memory.measure(built.module, built.step, self._device)
+
+    def _build(self, plan: Plan, group: Group, arm: Arm, pool_size: int = 8) -> Built:
+        """The timed module of an arm with its inputs and its step."""
+        dtype = _DTYPES[plan.served.dtype]
+        module = build_timed(plan.served, arm).to(self._device, dtype)
+        pool = make_pool(plan.served, plan.mix, group, plan.served.seed, pool_size, self._device, dtype)
+        return Built(module, pool, make_step(module, pool, plan.served.phase))
+
+    def _data_facts(self, built: Built, attention: nn.Module | None) -> tuple[tuple[str, float], ...]:
+        """What a mechanism that depends on its data did with it, and how much its time depends on it."""
+        describe = getattr(attention, "describe", None)
+        if describe is None or attention is None:
+            return ()
+        seen: list[tuple[Any, ...]] = []
+        hook = attention.register_forward_pre_hook(lambda _, inputs: seen.append(inputs))
+        built.step(0)
+        hook.remove()
+        with torch.no_grad():
+            facts = dict(describe(*seen[0]))
+        plan, group = self._opened()
+        facts["clustered_input_time_ratio"] = self._clustered_time_ratio(built, plan, group)
+        return tuple(sorted(facts.items()))
+
+    def _clustered_time_ratio(self, built: Built, plan: Plan, group: Group) -> float:
+        """Time on inputs that are clustered by construction over time on the pool, steps alternating."""
+        dtype = _DTYPES[plan.served.dtype]
+        pool = make_pool(
+            plan.served, plan.mix, group, plan.served.seed, 1, self._device, dtype, clustered=True
+        )
+        clustered = make_step(built.module, pool, plan.served.phase)
+        pairs = [
+            (self._clock.time_window(clustered, 1).elapsed_s, self._clock.time_window(built.step, 1).elapsed_s)
+            for _ in range(_REGIME_STEPS)
+        ]
+        return min(c for c, _ in pairs) / min(i for _, i in pairs)
+
+    def _require_finite(self, built: Built) -> None:
+        """NONFINITE unless the last step's output is finite throughout."""
+        if not bool(torch.isfinite(self._clock.last_output).all()):
+            raise CaseFailed(Status.NONFINITE, "the output holds NaN or infinity")
+
+    def _opened(self) -> tuple[Plan, Group]:
+        """The group this worker was opened on."""
+        if self._plan is None or self._group is None:
+            raise RuntimeError("no group was opened in this worker")
+        return self._plan, self._group
+
+
+def _attention_of(module: nn.Module) -> nn.Module | None:
+    """The first attention module inside what is timed, by the attribute every mechanism's module has."""
+    return next((m for m in module.modules() if hasattr(m, "ran_as")), None)

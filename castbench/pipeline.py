@@ -1,0 +1,251 @@
+"""The library's front door: load, plan, measure, read, price; the command line calls nothing below it directly.
+
+    load_plan ─▶ measure ─▶ RunRecord ─▶ project ─▶ Projection        (report, compare and verify read from there)
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from castbench.errors import HardwareError, InputError, RunFileError
+from castbench.plain import sha256_of
+from castbench.plan import Plan, choice_problems, make_plan
+from castbench.records import RunHeader, RunRecord
+from castbench.store import SCHEMA, RunWriter, find_run, new_run_path
+from castbench.store import read_run as read_run_file
+from castbench.workload.spec import Demand, PriceChoice, SamplingPolicy, WorkloadProfile
+
+if TYPE_CHECKING:
+    from castbench.cost.spec import Projection
+    from castbench.measure.rig import Rig
+    from castbench.measure.runner import Watcher
+    from castbench.stats import Estimate
+
+DEVICES = ("auto", "cpu", "fake", "cuda", "cuda:N")
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A measured run: the record, its file, and whether the budget cut it short."""
+
+    record: RunRecord
+    path: Path
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AaResult:
+    """A module against itself: what difference this machine could resolve."""
+
+    rounds: int
+    epochs: int
+    seconds: float
+    log_ratio: Estimate
+    device: str
+
+
+def load_profile(name_or_path: str) -> WorkloadProfile:
+    """A profile by path or by the name of a shipped one; InputError lists every problem found, of the file's
+    structure and of the mechanisms it asks for, together."""
+    from castbench.workload.profile import find_profile, read_profile
+
+    path = find_profile(name_or_path)
+    result = read_profile(path)
+    problems = [*result.problems, *choice_problems(result.choices, result.baseline)]
+    if problems or result.profile is None:
+        raise InputError.of(str(path), problems)
+    return result.profile
+
+
+def load_plan(name_or_path: str, *, only: Sequence[str] = (), seed: int | None = None) -> tuple[WorkloadProfile, Plan]:
+    """A profile with its plan; `seed` replaces the profile's, `only` keeps these labels and the baseline."""
+    profile = load_profile(name_or_path)
+    if seed is not None:
+        profile = replace(profile, seed=seed)
+    return profile, make_plan(profile, only)
+
+
+def check_device(device: str) -> str:
+    """The spelling of --device, checked."""
+    number = device.removeprefix("cuda:")
+    if device in ("auto", "cpu", "fake", "cuda") or (number != device and number.isdigit()):
+        return device
+    raise InputError(f"--device: expected one of {', '.join(DEVICES)}, got {device!r}")
+
+
+def open_rig(device: str, profile: WorkloadProfile, threads: int | None) -> Rig:
+    """The rig for a checked device; HardwareError where it is not there or cannot run the profile's dtype."""
+    if device == "fake":
+        from castbench.measure.fake_rig import FakeRig
+
+        return FakeRig(profile.seed)
+    from castbench.measure.torch_rig import TorchRig, usable_device
+
+    rig = TorchRig(usable_device(device), threads)
+    rig.require_usable(profile.dtype)
+    return rig
+
+
+def measure(
+    profile: WorkloadProfile, plan: Plan, rig: Rig, watcher: Watcher,
+    *, out: Path | None = None, budget_s: float | None = None,
+) -> Measured:  # fmt: skip
+    """Measure a plan into a new run file; what is measured is in the file at once, whatever happens later."""
+    header = _header(profile, plan, rig)
+    path = out or new_run_path(profile.name, header.environment.device, header.created_at)
+    with RunWriter.create(path, header) as writer:
+        complete = _run(plan, rig, writer, watcher, header, None, budget_s)
+    return Measured(read_run_file(path), path, complete)
+
+
+def resume(ref: str, rig: Rig, watcher: Watcher, *, budget_s: float | None = None) -> Measured:
+    """Go on with a run where it stopped; RunFileError where code or hardware are not what they were."""
+    path = find_run(ref)
+    record = read_run_file(path)
+    _, now, code = rig.identity()
+    _require_same(record.header, rig, code)
+    with RunWriter.resume(path, record, now) as writer:
+        complete = _run(record.header.plan, rig, writer, watcher, record.header, record, budget_s)
+    return Measured(read_run_file(path), path, complete)
+
+
+def read_run(ref: str) -> RunRecord:
+    """A run by path, name or `latest`."""
+    return read_run_file(find_run(ref))
+
+
+def project(
+    record: RunRecord, *, price_usd_per_hour: float | None = None, rate: float | None = None,
+    demand_of: RunRecord | None = None,
+) -> Projection:  # fmt: skip
+    """The money stage of a run, from the profile it carries; a price or a rate given here wins.
+
+    `demand_of` takes the demand of another run, to compare machines under one traffic.
+    """
+    from castbench.cost.prices import resolve_price
+    from castbench.cost.savings import project as project_costs
+
+    asked = record.header.economics
+    demand = (demand_of or record).header.economics.demand
+    if rate is not None:
+        demand = replace(demand, requests_per_second=rate) if demand else Demand(rate)
+    device = record.header.environment.device.partition(":")[0]
+    choice = asked.price_cpu if device == "cpu" else asked.price
+    if device == "fake" and choice is None:
+        choice = asked.price_cpu
+    if price_usd_per_hour is not None:
+        choice = PriceChoice(price_usd_per_hour, plan="given with --price", gpus=choice.gpus if choice else 1)
+    price, missing = resolve_price(
+        choice, device_kind=device, gpu=asked.gpu, on_date=date.fromisoformat(record.header.created_at[:10])
+    )
+    return project_costs(
+        record, price, demand, money_missing=missing, seed=record.header.plan.served.seed,
+        attention_share=asked.attention_share,
+    )  # fmt: skip
+
+
+def write_out(data: bytes, out: Path | None, *, force: bool = False) -> None:
+    """Bytes to a file that is not there yet, or to standard output."""
+    if out is None:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        return
+    try:
+        with out.open("wb" if force else "xb") as file:
+            file.write(data)
+    except FileExistsError:
+        raise InputError(f"{out} exists already; name another file, or overwrite it with --force") from None
+    except OSError as error:
+        raise InputError(f"cannot write {out}: {error.strerror}") from None
+
+
+def resolve_difference(seconds: float, threads: int | None = None) -> AaResult:
+    """Time one encoder against itself for about `seconds` on this machine's best device."""
+    from castbench.findings import paired_log_ratio
+
+    profile = load_profile("quickstart")
+    measured = _aa(profile, seconds, threads)
+    plan = measured.record.header.plan
+    group = plan.groups[0]
+    rounds = measured.record.rounds_of(group.key)
+    ratio = paired_log_ratio(rounds, plan.arms[1].label, plan.baseline, plan)
+    if ratio is None:
+        raise HardwareError("no round was finished; give --aa more time")
+    return AaResult(
+        len(rounds), len({r.epoch for r in rounds}), seconds, ratio, measured.record.header.environment.device_name
+    )
+
+
+def _aa(profile: WorkloadProfile, seconds: float, threads: int | None) -> Measured:
+    """A run of two equal arms on the quickstart's middle length, in a temporary file."""
+    import tempfile
+
+    from castbench.measure.runner import Silent
+
+    rig = open_rig("auto", profile, threads)
+    middle = profile.lengths.tokens[len(profile.lengths.tokens) // 2]
+    twins = tuple(replace(profile.mechanisms[0], label=label) for label in ("a", "b"))
+    policy = SamplingPolicy(target_ci=1e-6, max_seconds_per_case=seconds, same_within=0.0, min_window_ms=50.0)
+    from castbench.workload.lengths import from_shares
+
+    twin = replace(
+        profile, mechanisms=twins, baseline="a", lengths=from_shares([(middle, 1.0)]), sampling=policy, batch_sizes=(1,)
+    )
+    full = make_plan(twin)
+    plan = replace(full, arms=tuple(arm for arm in full.arms if arm.role != "ceiling"))
+    with tempfile.TemporaryDirectory() as directory:
+        return measure(twin, plan, rig, Silent(), out=Path(directory) / "aa.jsonl", budget_s=seconds)
+
+
+def _header(profile: WorkloadProfile, plan: Plan, rig: Rig) -> RunHeader:
+    """First line of a new run file."""
+    run_id, created_at, code = rig.identity()
+    return RunHeader(
+        SCHEMA, run_id, created_at, profile.source, profile.text, text_sha256(profile.text),
+        comparable_sha256(plan), plan, sha256_of(plan), code, rig.environment(),
+        profile.name, profile.economics,
+    )  # fmt: skip
+
+
+def text_sha256(text: str) -> str:
+    """Hash of a profile's text."""
+    import hashlib
+
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def comparable_sha256(plan: Plan) -> str:
+    """Hash over what two runs must share to be compared: model, lengths, batch sizes, phase, scope, dtype, seed,
+    baseline and mechanisms; not name, machine, price, demand and sampling."""
+    mix = (plan.mix.tokens, plan.mix.shares)
+    return sha256_of([plan.served, mix, plan.arms, plan.groups, plan.baseline])
+
+
+def _run(
+    plan: Plan, rig: Rig, writer: RunWriter, watcher: Watcher, header: RunHeader,
+    done: RunRecord | None, budget_s: float | None,
+) -> bool:  # fmt: skip
+    """Run what is left of a plan."""
+    from castbench.measure.runner import PlanRunner
+
+    return PlanRunner(plan, rig, writer, watcher, header.environment, done=done, budget_s=budget_s).run()
+
+
+def _require_same(header: RunHeader, rig: Rig, code: str) -> None:
+    """RunFileError where going on would mix two machines or two versions of the code in one run."""
+    here = rig.environment()
+    then = header.environment
+    for what, was, now in (
+        ("castbench's measured code", header.code_sha256[:12], code[:12]),
+        ("device", f"{then.device} {then.device_name}", f"{here.device} {here.device_name}"),
+        ("torch", then.torch, here.torch),
+        ("driver", then.driver, here.driver),
+        ("threads", then.threads, here.threads),
+    ):
+        if was != now:
+            raise RunFileError(f"cannot resume: {what} was {was} and is now {now}; measure a new run instead")

@@ -1,0 +1,135 @@
+"""The only place that rounds: an unrounded quantity becomes the few digits a person should read.
+
+Digits follow the uncertainty: an interval is shown to the step its own width supports, rounded outward so that it
+is never narrower than what was measured, and its value to the same step. Without an interval: three significant
+digits, and no whole digit of a number below a million is dropped.
+"""
+
+from __future__ import annotations
+
+import math
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
+
+from castbench.report.nouns import Quantity, Unit
+
+NOTHING = "–"
+"""What stands for a number that is not known."""
+
+_SIGNIFICANT_DIGITS = 3
+_MOST_DIGITS = 4
+"""Digits of an interval's larger end at most, however narrow the interval."""
+
+_SUFFIX = {
+    Unit.MS: " ms",
+    Unit.MIB: " MiB",
+    Unit.USD: " $",
+    Unit.USD_PER_HOUR: " $/h",
+    Unit.USD_PER_MILLION_TOKENS: " $ per million tokens",
+    Unit.TIMES: "×",
+    Unit.PERCENT: " %",
+    Unit.PROBABILITY: "",
+    Unit.TOKENS: " tokens",
+    Unit.TOKENS_PER_SECOND: " tokens/s",
+    Unit.REQUESTS_PER_SECOND: " requests/s",
+    Unit.COUNT: "",
+    Unit.GIVEN: "",
+}
+_WHOLE = {Unit.COUNT, Unit.TOKENS}
+_STEPPED = {Unit.USD, Unit.USD_PER_HOUR}
+"""Multiples of a server's price: their intervals keep one digit more, so that 3.67 is not read as 3."""
+
+
+def text(quantity: Quantity | None) -> str:
+    """Value and interval with the unit, as in a sentence: "12.6 ms (12.3–12.9)"."""
+    if quantity is None:
+        return NOTHING
+    shown = value(quantity) + _SUFFIX[quantity.unit]
+    interval = _interval(quantity)
+    return f"{shown} ({interval})" if interval and interval != value(quantity) else shown
+
+
+def spread(quantity: Quantity | None, *, unit: bool = True) -> str:
+    """The interval alone, "12.3–12.9 ms", or the value where there is none."""
+    if quantity is None:
+        return NOTHING
+    return (_interval(quantity) or value(quantity)) + (_SUFFIX[quantity.unit] if unit else "")
+
+
+def value(quantity: Quantity | None) -> str:
+    """The value alone and without its unit, as in a table whose heading has it."""
+    if quantity is None:
+        return NOTHING
+    if not math.isfinite(quantity.value):
+        return NOTHING
+    if quantity.unit is Unit.PROBABILITY:
+        return _probability(quantity.value)
+    if quantity.unit is Unit.GIVEN:
+        return _grouped(_decimal(quantity.value))
+    if quantity.unit in _WHOLE:
+        return _grouped(_to_step(quantity.value, Decimal(1)))
+    return _grouped(_to_step(quantity.value, _step(quantity)))
+
+
+def _interval(quantity: Quantity) -> str | None:
+    """low–high, rounded outward; one number where both ends are equal; None without an interval."""
+    low, high = quantity.low, quantity.high
+    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
+        return None
+    if low == high:
+        return value(Quantity(low, quantity.unit))
+    step = Decimal(1) if quantity.unit in _WHOLE else _step(quantity)
+    ends = [_grouped(_to_step(end, step, way)) for end, way in ((low, ROUND_FLOOR), (high, ROUND_CEILING))]
+    return (" to " if low < 0 else "–").join(ends)
+
+
+def _step(quantity: Quantity) -> Decimal:
+    """The power of ten that the quantity's last shown digit stands for."""
+    low, high = quantity.low, quantity.high
+    if low is None or high is None or low == high:
+        return _step_of_digits(quantity.value, _SIGNIFICANT_DIGITS)
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return _step_of_digits(quantity.value, _SIGNIFICANT_DIGITS)
+    width = high - low
+    exponent = _exponent(width)
+    # A width that starts with 1 or 2 keeps a second digit: 1.2 and 1.9 must not both become "1 wide".
+    if quantity.unit in _STEPPED or width < 3 * 10.0**exponent:
+        exponent -= 1
+    finest = _exponent(max(abs(low), abs(high))) - _MOST_DIGITS + 1
+    return Decimal(10) ** max(exponent, finest)
+
+
+def _step_of_digits(number: float, digits: int) -> Decimal:
+    """Step for that many significant digits; never coarser than a whole below a million."""
+    if not math.isfinite(number) or number == 0:
+        return Decimal(1)
+    exponent = _exponent(number) - digits + 1
+    return Decimal(10) ** (exponent if abs(number) >= 1e6 else min(0, exponent))
+
+
+def _exponent(number: float) -> int:
+    """Decimal exponent of a number's first digit; 0 for zero."""
+    return Decimal(repr(abs(number))).adjusted() if number else 0
+
+
+def _to_step(number: float, step: Decimal, rounding: str = ROUND_HALF_EVEN) -> Decimal:
+    """The multiple of `step` that `rounding` leads to."""
+    if not math.isfinite(number):
+        return Decimal(0)
+    return (_decimal(number) / step).to_integral_value(rounding=rounding) * step
+
+
+def _decimal(number: float) -> Decimal:
+    """A number with exactly the digits that its shortest spelling has."""
+    return Decimal(repr(number))
+
+
+def _grouped(number: Decimal) -> str:
+    """Plain digits with a comma between thousands; zero has no sign."""
+    return f"{abs(number) if number == 0 else number:,f}"
+
+
+def _probability(share: float) -> str:
+    """A share of finitely many draws: never 0 % or 100 %."""
+    if share > 0.99:
+        return "> 99 %"
+    return "< 1 %" if share < 0.01 else f"{_to_step(share * 100, Decimal(1)):f} %"

@@ -1,0 +1,176 @@
+"""The three or four sentences a reader takes away: what to run, what it saves or costs, how sure, what is unknown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from castbench.cost.spec import ArmProjection, QualityStatus, Recommendation
+from castbench.records import Caveat
+from castbench.report import text
+from castbench.report.nouns import GroupTable, Money, Quantity, Statement, Unit, statement
+from castbench.stats import Estimate
+from castbench.units import HOURS_PER_MONTH, HOURS_PER_YEAR
+from castbench.workload.spec import ServiceObjective
+
+_ADOPTED = (Recommendation.PILOT, Recommendation.ROLL_OUT)
+
+
+def sentences(
+    mechanisms: Sequence[ArmProjection], money: Money, groups: Sequence[GroupTable], baseline_label: str
+) -> tuple[Statement, ...]:
+    """The headline of a run whose ceilings are left out of `mechanisms`."""
+    if money.baseline is None:
+        return (statement("headline.nothing", baseline=baseline_label), *_no_money(money))
+    subject = _subject(mechanisms, money)
+    what = _money_sentences(mechanisms, money, subject) if money.missing is None else _speed(money, subject)
+    unmeasured = _unmeasured(money, subject)
+    return (*what, _sureness(groups, money, subject), *([unmeasured] if unmeasured else []))
+
+
+def _subject(mechanisms: Sequence[ArmProjection], money: Money) -> ArmProjection | None:
+    """The arm the headline is about: what is recommended, else the best of what could replace today's."""
+    kept = {c.label for c in (money.today, money.baseline) if c is not None}
+    others = [arm for arm in mechanisms if arm.arm.label not in kept and arm.configuration is not None]
+    adopted = [arm for arm in others if arm.recommendation in _ADOPTED]
+    return max(adopted or others, key=_merit, default=None)
+
+
+def _merit(arm: ArmProjection) -> tuple[float, float]:
+    """Orders arms by saving, then by speed."""
+    unknown = float("-inf")
+    saving = unknown if arm.saving_usd_per_hour is None else arm.saving_usd_per_hour.value
+    return saving, unknown if arm.speedup is None else arm.speedup.value
+
+
+def _money_sentences(
+    mechanisms: Sequence[ArmProjection], money: Money, subject: ArmProjection | None
+) -> Iterator[Statement]:
+    """What to run and what it saves or costs."""
+    by_label = {arm.arm.label: arm for arm in mechanisms}
+    tune = _tune(by_label, money)
+    if tune:
+        yield tune
+    if subject is not None and subject.recommendation in _ADOPTED and subject.saving_usd_per_hour is not None:
+        yield _adopt(subject)
+        yield _saving(subject, by_label, money)
+        return
+    if not tune:
+        yield _keep(by_label, money)
+    yield statement("headline.alone") if subject is None else _alternative(subject)
+
+
+def _tune(by_label: dict[str, ArmProjection], money: Money) -> Statement | None:
+    """What the cheapest exact configuration alone saves over today's; None where today's is the cheapest."""
+    today = by_label.get(money.today.label) if money.today else None
+    if today is None or money.today == money.baseline or today.saving_usd_per_hour is None:
+        return None
+    if today.saving_usd_per_hour.value >= 0:
+        return None
+    return statement(
+        "headline.tune", baseline=str(money.baseline), today=str(money.today),
+        **_per_period("saving", today.saving_usd_per_hour, sign=-1),
+    )  # fmt: skip
+
+
+def _adopt(subject: ArmProjection) -> Statement:
+    """The recommendation with its cost, and the condition it stands under."""
+    said = {
+        "word": subject.recommendation.value,
+        "configuration": str(subject.configuration),
+        "cost": Quantity.of(subject.cost_usd_per_hour, Unit.USD_PER_HOUR),
+    }
+    if subject.quality_status is QualityStatus.NOT_MEASURED:
+        return statement("headline.adopt", model=text.model_name(subject.arm.mechanism, subject.arm.label), **said)
+    return statement("headline.adopt_scored", quality=text.QUALITY[subject.quality_status], **said)
+
+
+def _saving(subject: ArmProjection, by_label: dict[str, ArmProjection], money: Money) -> Statement:
+    """What the recommendation saves against the headline baseline, per hour, month and year."""
+    assert subject.saving_usd_per_hour is not None
+    assert money.baseline is not None
+    base = by_label.get(money.baseline.label)
+    sure = (subject.saving_usd_per_hour.low or 0.0) >= 0 and subject.saving_usd_per_hour.value > 0
+    return statement(
+        "headline.saves" if sure else "headline.saves_or_costs", baseline=str(money.baseline),
+        base_cost=_quantity_of_cost(base), **_per_period("saving", subject.saving_usd_per_hour),
+    )  # fmt: skip
+
+
+def _keep(by_label: dict[str, ArmProjection], money: Money) -> Statement:
+    """Today's configuration stays."""
+    kept = money.today or money.baseline
+    assert kept is not None
+    return statement("headline.keep", today=str(kept), cost=_quantity_of_cost(by_label.get(kept.label)))
+
+
+def _alternative(subject: ArmProjection) -> Statement:
+    """What the best alternative that is not recommended would cost or save."""
+    saving, said = subject.saving_usd_per_hour, {"configuration": str(subject.configuration)}
+    if saving is None:
+        return statement("use.none", label=subject.arm.label, reason=subject.reason)
+    if (saving.value, saving.low or 0.0, saving.high or 0.0) == (0.0, 0.0, 0.0):
+        return statement("headline.alternative_same", cost=_quantity_of_cost(subject), **said)
+    if (saving.value if saving.high is None else saving.high) <= 0:
+        return statement("headline.alternative_costs", **said, **_per_period("loss", saving, sign=-1))
+    return statement("headline.alternative_unclear", **said, **_per_period("saving", saving))
+
+
+def _per_period(name: str, per_hour: Estimate, sign: int = 1) -> dict[str, Quantity | None]:
+    """An amount per hour, under `name`, with the same per month and per year."""
+    return {
+        name: Quantity.of(per_hour, Unit.USD_PER_HOUR, sign),
+        "month": Quantity.of(per_hour, Unit.USD, sign * HOURS_PER_MONTH),
+        "year": Quantity.of(per_hour, Unit.USD, sign * HOURS_PER_YEAR),
+    }
+
+
+def _quantity_of_cost(arm: ArmProjection | None) -> Quantity | None:
+    """An arm's cost per hour."""
+    return Quantity.of(arm.cost_usd_per_hour, Unit.USD_PER_HOUR) if arm else None
+
+
+def _no_money(money: Money) -> Iterator[Statement]:
+    """Why there is no cost, where there is none."""
+    if money.missing is not None:
+        yield statement("headline.no_money", why=money.missing.rstrip(". "))
+
+
+def _speed(money: Money, subject: ArmProjection | None) -> Iterator[Statement]:
+    """What can be said without money: why there is none, and how fast the best alternative is."""
+    yield from _no_money(money)
+    if subject is None:
+        yield statement("headline.alone")
+    elif subject.speedup is not None:
+        yield statement(
+            "headline.speed", configuration=str(subject.configuration), baseline=str(money.baseline),
+            speedup=Quantity.of(subject.speedup, Unit.TIMES), verdict=subject.verdict.value,
+        )  # fmt: skip
+
+
+def _sureness(groups: Sequence[GroupTable], money: Money, subject: ArmProjection | None) -> Statement:
+    """How much was measured, and how probable the saving is."""
+    counts = [row.rounds for table in groups for row in table.rows if row.rounds]
+    fewest, most = (min(counts), max(counts)) if counts else (0, 0)
+    rounds = Quantity(fewest, Unit.COUNT, fewest, most)
+    if subject is not None and Caveat.FEW_ROUNDS in subject.caveats:
+        return statement("headline.unsure", rounds=rounds)
+    if money.missing is not None or subject is None or subject.probability_saving_positive is None:
+        return statement("headline.sure_of_speed", rounds=rounds)
+    probability = Quantity(subject.probability_saving_positive, Unit.PROBABILITY)
+    return statement("headline.sure", probability=probability, rounds=rounds)
+
+
+def _unmeasured(money: Money, subject: ArmProjection | None) -> Statement | None:
+    """What the decision would need and nobody measured."""
+    needs_quality = subject is not None and not subject.arm.exact
+    quality = needs_quality and subject is not None and subject.quality_status is QualityStatus.NOT_MEASURED
+    objective = _objective(money.demand.objective) if money.demand and money.demand.objective else None
+    if objective:
+        return statement("headline.unmeasured_both" if quality else "headline.unmeasured_objective", objective=objective)
+    return statement("headline.unmeasured_quality") if quality else None
+
+
+def _objective(objective: ServiceObjective) -> str:
+    """A latency objective as it was stated: "p99 ≤ 250 ms"."""
+    stated = (("p50", objective.p50_ms), ("p95", objective.p95_ms), ("p99", objective.p99_ms))
+    return ", ".join(f"{name} ≤ {limit_ms} ms" for name, limit_ms in stated if limit_ms is not None)

@@ -1,0 +1,222 @@
+"""Every sentence and label a report can say, in English; numbers arrive unrounded and are formatted by format.py.
+
+A template names its values; after a colon it says how a quantity is spoken: {saving} value, interval and unit,
+{saving:spread} the interval and unit, {saving:value} the bare value.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass
+
+from castbench.cost.spec import Configuration, QualityStatus
+from castbench.records import Caveat
+from castbench.report import format as fmt
+from castbench.report.nouns import Quantity, Statement
+
+SENTENCES: dict[str, str] = {
+    "verbatim": "{text}",
+    # --- loud things first
+    "warning.fake": "FAKE DEVICE: a simulation made these times up from operation counts. Nothing was measured;"
+    " decide nothing on them.",
+    "warning.cpu": "Measured on a CPU: it says nothing about a GPU.",
+    "warning.device": "The profile names another device than the one that was measured ({device}).",
+    "warning.damage": "The run file is damaged: {what}",
+    "warning.money_redacted": "Money figures are left out: the price is a contract's, and they would give it away.",
+    # --- headline
+    "headline.nothing": "Nothing can be recommended: the baseline {baseline} has no usable measurement.",
+    "headline.tune": "TUNE-FIRST: run {baseline} instead of {today}. That needs no new model and alone saves"
+    " {saving:spread}, or {month:spread} per month.",
+    "headline.adopt": "{word} {configuration}. If a retrained {model} model meets your quality gate, it would cost"
+    " {cost}; quality was not measured.",
+    "headline.adopt_scored": "{word} {configuration}. It would cost {cost}; its quality is {quality}.",
+    "headline.saves": "That is {saving:spread} less than {baseline} at {base_cost}: {month:spread} per month,"
+    " {year:spread} per year.",
+    "headline.saves_or_costs": "Against {baseline} at {base_cost} that saves {saving:spread}, {month:spread} per month,"
+    " {year:spread} per year; negative means it costs more.",
+    "headline.keep": "KEEP. Keep what you have: {today}, at {cost}.",
+    "headline.alternative_costs": "The cheapest alternative, {configuration}, would cost {loss:spread} more:"
+    " {month:spread} per month, {year:spread} per year.",
+    "headline.alternative_same": "The cheapest alternative, {configuration}, would cost the same {cost}.",
+    "headline.alternative_unclear": "The cheapest alternative, {configuration}, would save {saving:spread}"
+    " ({month:spread} per month, {year:spread} per year; negative means it costs more): not enough to act on.",
+    "headline.alone": "Nothing was measured that could replace it.",
+    "headline.no_money": "No cost can be given: {why}.",
+    "headline.speed": "Over your traffic {configuration} runs at {speedup:spread} the speed of {baseline}: {verdict}.",
+    "headline.sure": "How sure: P(saving > 0) is {probability}, from {rounds:spread} rounds per shape; ranges are"
+    " 95 % intervals for this machine on this day.",
+    "headline.sure_of_speed": "How sure: {rounds:spread} rounds per shape; ranges are 95 % intervals for this machine"
+    " on this day.",
+    "headline.unsure": "How sure: hardly. Only {rounds:spread} rounds per shape, too few for intervals"
+    " (8 are needed).",
+    "headline.unmeasured_quality": "Not measured: quality.",
+    "headline.unmeasured_objective": "Not measured: whether the objective {objective} is met.",
+    "headline.unmeasured_both": "Not measured: quality, and whether the objective {objective} is met.",
+    # --- ceilings
+    "ceiling.mixing": "Even free attention mixing would only give {speedup} over {baseline} (Amdahl's ceiling).",
+    "ceiling.module": "With no attention module at all it would be {speedup}.",
+    "crossover.bracket": "{label}: FASTER than {baseline} from {first} on, not at {last} (batch 1).",
+    "crossover.all": "{label}: FASTER than {baseline} at every measured length, from {first} on (batch 1).",
+    "crossover.none": "{label}: crossover not in the measured range; at {last}, the longest, it is not FASTER"
+    " than {baseline} (batch 1).",
+    # --- configurations
+    "use.servers": "{configuration}: {replicas} servers, {utilization} busy; {tokens_cost:spread}.",
+    "use.speed": "{configuration}.",
+    "use.none": "{label}: no cost, because {reason}.",
+    "use.parameters": "Parameters: {parameters}.",
+    "use.interpolation": "Interpolation was off by {error} at the held-out length.",
+    # --- assumptions
+    "assumption.price": "Price: {price} $/h for {name}, {plan}; {source}, {as_of}.",
+    "assumption.demand": "Demand: {rate}, servers at most {utilization} busy; from the profile or --rate.",
+    "assumption.mix": "Lengths: {mean} on average; {source}.",
+    "assumption.money": "Money is projected from the measured mean times, in whole billing units; a month has"
+    " {month_hours} hours, a year {year_hours}.",
+    "assumption.margin": "FASTER, SLOWER and SAME are against {baseline}, with a margin of {margin}.",
+    # --- the run
+    "run.identity": "Run {run_id} of {created_at}; profile {source}.",
+    "run.scope": "Measured: {scope}, {phase}, {dtype}, eager.",
+    "run.device": "Device: {device_name} ({device}); {threads}host {host}, {os}.",
+    "run.software": "Software: castbench {castbench}, Python {python}, torch {torch}{cuda}.",
+    "run.resumed": "The run was interrupted and resumed {times} times.",
+    # --- comparison
+    "compare.unlike": "UNLIKE RUNS: these runs did not do the same work; differences below may come from that.",
+    "compare.difference": "They differ in {what}.",
+    "compare.unpaired": "The machines were measured apart: differences between them carry differences of day and"
+    " machine, not only of device.",
+    "compare.demand": "Demand is that of {run}: {rate}, at most {utilization} busy.",
+    "compare.no_demand": "{run} states no demand: servers and cost per hour are not known.",
+    "compare.cheapest": "Cheapest overall: {configuration} on {run}, at {cost}.",
+    "compare.no_cheapest": "Cheapest overall: not known, because no cost per hour is known.",
+    "compare.run": "{letter}: {label}; run {run_id} of {created_at}; {price}",
+    "compare.priced": "{price} $/h, {source}, {as_of}.",
+    "compare.unpriced": "no cost: {why}.",
+}
+
+CAVEATS: dict[Caveat, str] = {
+    Caveat.FEW_ROUNDS: "Fewer than 8 rounds: no interval and no verdict can be given.",
+    Caveat.FEW_EPOCHS: "Fewer than 3 worker processes: absolute times have no interval.",
+    Caveat.LOADED_HOST: "The host was busy with other work while this was measured.",
+    Caveat.SHARED_DEVICE: "Other processes used the device while this was measured.",
+    Caveat.CPU_RUN: "Measured on a CPU: it says nothing about a GPU.",
+    Caveat.FAKE_DEVICE: "Simulated, not measured.",
+    Caveat.WRONG_DEVICE: "Measured on another device than the profile names.",
+    Caveat.INTERPOLATED: "Times between measured lengths are interpolated.",
+    Caveat.EXTRAPOLATED: "Times beyond the measured lengths are extrapolated.",
+    Caveat.PARITY_UNCHECKED: "The result was not checked against the mechanism's reference.",
+    Caveat.ENERGY_UNMEASURED: "Energy was not measured.",
+    Caveat.MEMORY_UNMEASURED: "Peak memory was not measured.",
+    Caveat.QUALITY_NOT_MEASURED: "Quality was not measured: this is another function than softmax attention and"
+    " needs training.",
+    Caveat.OBJECTIVE_NOT_TESTED: "The latency objective was not tested: servers follow from the rate alone.",
+    Caveat.PRICE_OLD: "The price is old; check it before deciding.",
+    Caveat.PRICE_SUSPECT: "The price looks wrong beside its neighbours; check it before deciding.",
+    Caveat.INCOMPLETE: "The run ended before all of this was measured.",
+}
+
+QUALITY: dict[QualityStatus, str] = {
+    QualityStatus.NOT_MEASURED: "not measured",
+    QualityStatus.LOWER: "lower than the baseline's",
+    QualityStatus.EQUAL: "equal to the baseline's within the margin",
+    QualityStatus.HIGHER: "higher than the baseline's",
+}
+
+HEADINGS: dict[str, str] = {
+    "report": "castbench report",
+    "summary": "Summary (projected from measurements)",
+    "summary.speed": "Summary (measured)",
+    "use": "How each would run",
+    "ceilings": "Ceilings and crossover (measured)",
+    "group": "Measured: batch {batch_size}, {seq_len} tokens, {batching}",
+    "group.held_out": "Measured to check the interpolation: batch {batch_size}, {seq_len} tokens, {batching}",
+    "assumptions": "Assumptions",
+    "caveats": "Caveats",
+    "environment": "Where and how it was measured",
+    "reproduce": "To see it again",
+    "comparison": "castbench compare",
+    "compare.runs": "Runs",
+    "compare.mechanisms": "By mechanism (projected from measurements; * is the best of the row)",
+    "compare.cases": "By case (measured; * is the best of the row)",
+}
+
+COLUMNS: dict[str, str] = {
+    "label": "mechanism",
+    "cost": "cost $/h",
+    "saving": "saving $/h",
+    "speedup": "speed-up ×",
+    "probability": "P(saving > 0)",
+    "memory": "peak MiB",
+    "recommendation": "do",
+    "latency": "p50 ms",
+    "mean": "mean ms",
+    "tokens": "tokens/s",
+    "verdict": "verdict",
+    "case": "case",
+    "metric": "",
+}
+
+METRICS: dict[str, str] = {
+    "cost_usd_per_hour": "cost $/h",
+    "replicas": "servers",
+    "cost_usd_per_million_tokens": "$ per M tokens",
+    "time_per_request_ms": "ms per request",
+    "speedup_vs_baseline": "speed-up ×",
+    "peak_memory_mib": "peak MiB",
+    "latency_p50_ms": "p50 ms",
+    "throughput_tokens_per_s": "tokens/s",
+}
+
+SUMMARY_NOTE = "Savings are against {baseline}; ranges are 95 % intervals."
+BASELINE_CELL = "baseline"
+COST_IS_BASELINE = "–"
+
+_ACRONYMS = {"cast": "CAST", "sdpa": "SDPA"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Spoken:
+    """A quantity inside a template; the template's format specification says how it is spoken."""
+
+    quantity: Quantity
+
+    def __format__(self, how: str) -> str:
+        ways = {"": fmt.text, "spread": fmt.spread, "value": fmt.value}
+        return ways[how](self.quantity)
+
+
+class _Missing(str):
+    """Stands for a value that is not known, however the template asks for it."""
+
+    __slots__ = ()
+
+    def __format__(self, how: str) -> str:
+        return str(self)
+
+
+def say(said: Statement) -> str:
+    """The sentence of a statement."""
+    spoken: dict[str, object] = {}
+    for name, value in said.values:
+        spoken[name] = _Spoken(value) if isinstance(value, Quantity) else _Missing(fmt.NOTHING if value is None else value)
+    return SENTENCES[said.key].format(**spoken)
+
+
+def configuration(used: Configuration) -> str:
+    """A configuration in words: label, batch, batching, regime."""
+    return str(used)
+
+
+def model_name(mechanism: str, label: str) -> str:
+    """What to call the model that would have to be retrained."""
+    return _ACRONYMS.get(mechanism, label)
+
+
+def legible(foreign: str) -> str:
+    """Text of unknown origin without anything that could steer a terminal or turn the writing direction."""
+    return "".join(_legible_character(c) for c in foreign)
+
+
+def _legible_character(character: str) -> str:
+    """A space for a line break or tab, the replacement character for control and format characters."""
+    if character in "\n\r\t\u2028\u2029":
+        return " "
+    return "\ufffd" if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn") else character

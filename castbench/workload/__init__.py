@@ -1,0 +1,1 @@
+"""What the user asks: the workload profile and the nouns it becomes."""

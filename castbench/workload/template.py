@@ -1,0 +1,124 @@
+"""The commented profile that `workload init` writes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from castbench.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What `workload init` needs to know; the defaults make a small encoder that a CPU measures in a minute or two.
+
+    lengths   (tokens, share) of the documents
+    gpu       the GPU the workload runs on; None: it runs on CPUs
+    """
+
+    name: str = "my-workload"
+    layers: int = 4
+    embed_dim: int = 256
+    num_heads: int = 4
+    lengths: tuple[tuple[int, float], ...] = ((512, 0.5), (2048, 0.5))
+    requests_per_second: float | None = None
+    gpu: str | None = None
+    usd_per_hour: float | None = None
+    cpu_usd_per_hour: float | None = None
+
+
+def parse_lengths(text: str) -> tuple[tuple[int, float], ...]:
+    """(tokens, share) pairs of a text such as 512:0.5,2048:0.5; InputError shows the right spelling."""
+    try:
+        pairs = [part.split(":") for part in text.split(",")]
+        return tuple((int(tokens), float(share)) for tokens, share in pairs)
+    except ValueError:
+        raise InputError(f"--lengths: expected tokens:share pairs such as 512:0.5,2048:0.5, got {text!r}") from None
+
+
+def render(answers: Answers) -> str:
+    """The profile as commented YAML; what was not answered is shown as a comment to fill in."""
+    lengths = "\n".join(f"  - {{tokens: {tokens}, share: {share:.12g}}}" for tokens, share in answers.lengths)
+    rate, gpu = answers.requests_per_second, answers.gpu
+    return _TEMPLATE.format(
+        name=answers.name,
+        layers=answers.layers,
+        embed_dim=answers.embed_dim,
+        num_heads=answers.num_heads,
+        lengths=lengths,
+        dtype="bf16" if gpu else "fp32",
+        gpu=_line(f'gpu: "{_escaped(gpu)}"' if gpu else None, "gpu: A100-PCIe-80GB"),
+        demand=_line(rate and f"demand: {{requests_per_second: {rate:.12g}}}", "demand: {requests_per_second: 40}"),
+        price=_price("price", answers.usd_per_hour, "3.673"),
+        price_cpu=_price("price_cpu", answers.cpu_usd_per_hour, "0.20"),
+    )
+
+
+def _price(key: str, usd_per_hour: float | None, example: str) -> str:
+    """One price line."""
+    return _line(usd_per_hour and f"{key}: {{usd_per_hour: {usd_per_hour:.12g}}}", f"{key}: {{usd_per_hour: {example}}}")
+
+
+def _line(answer: str | float | None, example: str) -> str:
+    """The answer, or an example that is commented out."""
+    return str(answer) if answer is not None else f"# {example}"
+
+
+def _escaped(text: str) -> str:
+    """Text between double quotes in YAML."""
+    return text.replace("\\", "\\\\").replace('"', '\\"')
+
+
+_TEMPLATE = """\
+# A castbench workload: what you serve, and what to measure for it.
+#   castbench workload check FILE     what will be measured, and how long it takes
+#   castbench profile FILE            measure it
+# Every key is explained in docs/profile.md; `castbench workload schema` prints the JSON Schema for editors.
+
+name: {name}
+
+# The encoder that the mechanisms are swapped into. num_heads must divide embed_dim; ffn_dim is 4 x embed_dim
+# unless it is given.
+model:
+  layers: {layers}
+  embed_dim: {embed_dim}
+  num_heads: {num_heads}
+
+# Document lengths in tokens with their share of the requests (together 1). Every length is measured. If you know
+# quantiles, or have a file with one length per line, write one of these instead:
+#   lengths: {{quantiles: {{p0: 20, p50: 900, p90: 2400, p100: 4000}}}}
+#   lengths: {{file: lengths.csv, column: tokens}}
+lengths:
+{lengths}
+
+# Requests served together. Batches are tried bucketed (equal lengths) and padded, and each mechanism gets its best.
+batch_sizes: [1]
+
+phase: inference        # or training: forward, backward and optimiser step
+dtype: {dtype}             # fp32, bf16 or fp16
+seed: 0
+
+# The GPU this runs on; a run on another one says so.
+{gpu}
+
+# The mechanism you run today, by its label.
+baseline: sdpa
+
+# What to compare; `castbench mechanisms` lists them with their parameters. A label may be given:
+#   - {{cast: {{num_clusters: 32}}, label: cast-32}}
+mechanisms:
+  - sdpa
+  - naive
+  - cast
+
+# Traffic and prices turn milliseconds into servers and money per hour. Without them only times and memory are
+# reported. A price is what one server costs per hour: your contract's, or {{cloud: …, instance: …}} from the
+# catalogue. Runs on the CPU use price_cpu.
+{demand}
+{price}
+{price_cpu}
+
+# When to stop measuring: at this half-width of the interval of a time ratio, or after this many seconds per case.
+sampling:
+  target_ci: 0.02
+  max_seconds_per_case: 60
+"""
