@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +14,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from castbench.errors import HardwareError, InputError, RunFileError
+from castbench.errors import HardwareError, InputError, Interrupted, RunFileError
 from castbench.plain import sha256_of
 from castbench.plan import Plan, choice_problems, make_plan
 from castbench.records import RunHeader, RunRecord
@@ -24,7 +26,11 @@ if TYPE_CHECKING:
     from castbench.cost.spec import Projection
     from castbench.measure.rig import Rig
     from castbench.measure.runner import Watcher
+    from castbench.report.verify import Check
     from castbench.stats import Estimate
+
+DEFAULT_WIDTH = 80
+"""Columns of a report that goes to a file or a pipe."""
 
 DEVICES = ("auto", "cpu", "fake", "cuda", "cuda:N")
 
@@ -78,16 +84,16 @@ def check_device(device: str) -> str:
     raise InputError(f"--device: expected one of {', '.join(DEVICES)}, got {device!r}")
 
 
-def open_rig(device: str, profile: WorkloadProfile, threads: int | None) -> Rig:
-    """The rig for a checked device; HardwareError where it is not there or cannot run the profile's dtype."""
+def open_rig(device: str, dtype: str, seed: int, threads: int | None = None) -> Rig:
+    """The rig for a checked device; HardwareError where it is not there or cannot run `dtype`."""
     if device == "fake":
         from castbench.measure.fake_rig import FakeRig
 
-        return FakeRig(profile.seed)
+        return FakeRig(seed)
     from castbench.measure.torch_rig import TorchRig, usable_device
 
     rig = TorchRig(usable_device(device), threads)
-    rig.require_usable(profile.dtype)
+    rig.require_usable(dtype)
     return rig
 
 
@@ -101,6 +107,18 @@ def measure(
     with RunWriter.create(path, header) as writer:
         complete = _run(plan, rig, writer, watcher, header, None, budget_s)
     return Measured(read_run_file(path), path, complete)
+
+
+def rig_of_run(ref: str, workload: str | None = None) -> Rig:
+    """The rig a run can be resumed on: its own device and threads.
+
+    RunFileError where `workload` is given and is no longer the profile that was measured.
+    """
+    header = read_run(ref).header
+    if workload is not None and text_sha256(load_profile(workload).text) != header.profile_sha256:
+        raise RunFileError(f"cannot resume: {workload} is not the profile that {ref} was measured from")
+    environment, served = header.environment, header.plan.served
+    return open_rig(environment.device, served.dtype, served.seed, environment.threads)
 
 
 def resume(ref: str, rig: Rig, watcher: Watcher, *, budget_s: float | None = None) -> Measured:
@@ -149,6 +167,45 @@ def project(
     )  # fmt: skip
 
 
+def report_bytes(
+    record: RunRecord, fmt: str, *, table: str = "summary", price_usd_per_hour: float | None = None,
+    rate: float | None = None, redact: bool = False, width: int | None = None, colour: bool | None = None,
+) -> bytes:  # fmt: skip
+    """A run's report in one of the formats; width and colour default to what standard output can show."""
+    from castbench.report import exporters, view
+    from castbench.report.redact import redact as redacted
+
+    report = view.build(record, project(record, price_usd_per_hour=price_usd_per_hour, rate=rate))
+    if redact:
+        report = redacted(report)
+    shown_width, shown_colour = _terminal()
+    return exporters.render(
+        report, fmt, table=table, width=width or shown_width, colour=shown_colour if colour is None else colour
+    )
+
+
+def verify(ref: str) -> tuple[Check, ...]:
+    """Checks of a run file and of the numbers that its report prints."""
+    from castbench.report.verify import verify_run
+
+    record = read_run(ref)
+    return verify_run(record, project(record), comparable_sha256(record.header.plan))
+
+
+def baseline_was_measured(record: RunRecord) -> bool:
+    """Whether the baseline has a number in at least one group."""
+    from castbench.findings import case_findings
+
+    return any(f.mean_step_s is not None for f in case_findings(record) if f.arm.label == record.header.plan.baseline)
+
+
+def _terminal() -> tuple[int, bool]:
+    """Columns of standard output, and whether colours are wanted there (a terminal, and NO_COLOR is not set)."""
+    is_terminal = sys.stdout.isatty()
+    columns = shutil.get_terminal_size((DEFAULT_WIDTH, 24)).columns if is_terminal else DEFAULT_WIDTH
+    return columns, is_terminal and not os.environ.get("NO_COLOR")
+
+
 def write_out(data: bytes, out: Path | None, *, force: bool = False) -> None:
     """Bytes to a file that is not there yet, or to standard output."""
     if out is None:
@@ -187,7 +244,7 @@ def _aa(profile: WorkloadProfile, seconds: float, threads: int | None) -> Measur
 
     from castbench.measure.runner import Silent
 
-    rig = open_rig("auto", profile, threads)
+    rig = open_rig("auto", profile.dtype, profile.seed, threads)
     middle = profile.lengths.tokens[len(profile.lengths.tokens) // 2]
     twins = tuple(replace(profile.mechanisms[0], label=label) for label in ("a", "b"))
     policy = SamplingPolicy(target_ci=1e-6, max_seconds_per_case=seconds, same_within=0.0, min_window_ms=50.0)
@@ -230,10 +287,18 @@ def _run(
     plan: Plan, rig: Rig, writer: RunWriter, watcher: Watcher, header: RunHeader,
     done: RunRecord | None, budget_s: float | None,
 ) -> bool:  # fmt: skip
-    """Run what is left of a plan."""
+    """Run what is left of a plan; Ctrl-C becomes Interrupted, which says how to go on."""
     from castbench.measure.runner import PlanRunner
 
-    return PlanRunner(plan, rig, writer, watcher, header.environment, done=done, budget_s=budget_s).run()
+    try:
+        return PlanRunner(plan, rig, writer, watcher, header.environment, done=done, budget_s=budget_s).run()
+    except KeyboardInterrupt:
+        kept = len(read_run_file(writer.path).rounds)
+        raise Interrupted(
+            f"interrupted; {kept} rounds are kept in {writer.path}\n"
+            f"go on with: castbench profile --resume {writer.path}\n"
+            f"see what there is with: castbench report {writer.path}"
+        ) from None
 
 
 def _require_same(header: RunHeader, rig: Rig, code: str) -> None:

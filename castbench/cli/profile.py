@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -82,9 +81,8 @@ def _measured(
     from castbench.cli.progress import watcher_for
     from castbench.pipeline import measure, open_rig
 
-    rig = open_rig(device, profile, threads)
-    chosen = rig.device
-    if device == "auto" and chosen == "cpu":
+    rig = open_rig(device, profile.dtype, profile.seed, threads)
+    if device == "auto" and rig.device == "cpu":
         note(context, "No CUDA device here: measuring on the CPU. The result says nothing about a GPU.")
     with watcher_for(quiet=settings_of(context).quiet) as watcher:
         return measure(profile, plan, rig, watcher, out=out, budget_s=budget_s)
@@ -106,8 +104,7 @@ def _show(context: typer.Context, measured: Measured, *, as_json: bool) -> None:
 
     for damage in measured.record.damage:
         note(context, f"{measured.path}: {damage}")
-    with nullcontext():
-        write_out(report_bytes(measured.record, "json" if as_json else "terminal"), None)
+    write_out(report_bytes(measured.record, "json" if as_json else "terminal"), None)
     note(context, f"Run kept in {measured.path}. Next: castbench report --format csv --out report.csv")
     if not measured.complete:
         note(context, f"The budget ended before the last group; go on with: castbench profile --resume {measured.path}")

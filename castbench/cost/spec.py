@@ -33,7 +33,8 @@ class QualityStatus(StrEnum):
 class Price:
     """Price of one billing unit (an instance with `gpus` GPUs, or a CPU server with 0) per hour.
 
-    flags: why the row is doubtful (suspect rules, age), empty when it is not.
+    flags: why the row is doubtful (suspect rules, age) in sentences, empty when it is not; `caveats` says the same
+    in the words that travel with numbers. spot_usd_per_hour: the catalogue's other price of the same instance.
     """
 
     usd_per_hour: float
@@ -48,6 +49,12 @@ class Price:
     host_included: bool | None = None
     contract: bool = False
     flags: tuple[str, ...] = ()
+    caveats: tuple[Caveat, ...] = ()
+    instance: str | None = None
+    vcpus: int | None = None
+    memory_gib: float | None = None
+    spot_usd_per_hour: float | None = None
+    note: str | None = None
 
     @property
     def devices(self) -> int:
@@ -78,9 +85,12 @@ class ArmProjection:
     replicas_shares       distribution of `replicas` over the draws: (replicas, share), ascending
     utilization           share of time the replicas are busy
     saving_usd_per_hour   what the bill falls by (whole units); negative: it rises
+    saving_percent        the same in per cent of the baseline's cost, 0 to 100 where something is saved
+    cash_saving_usd_per_hour   what leaves the invoice: here the saving itself, no commitments being known
     capacity_released_units_per_hour   billing units per hour no longer needed, as a fraction
     speedup               ratio of the baseline configuration's seconds per request to this one's
-    interpolation_error   relative error at the held-out point; None where none was needed
+    interpolation_error   relative error at the held-out point (interpolated over measured, minus 1); None where
+                          there is no such point or this arm was not measured there
     """
 
     arm: Arm
@@ -110,7 +120,7 @@ class ArmProjection:
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """The whole money stage of one run: every arm, the baseline at its best, and what was assumed.
+    """The whole money stage of one run: every arm but the ceilings, the baseline at its best, what was assumed.
 
     today          the profile's baseline label in its own best configuration
     baseline       the cheapest exact configuration measured, which savings are counted against

@@ -25,6 +25,8 @@ NOISE_SD = 0.01
 class FakeRig:
     """Everything a real rig answers, computed from a seed."""
 
+    device = "fake"
+
     def __init__(self, seed: int) -> None:
         self._seed = seed
         self._now_s = 0.0

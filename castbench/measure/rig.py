@@ -57,7 +57,9 @@ class Epoch(Protocol):
 
 
 class Rig(Protocol):
-    """A device that plans can be measured on."""
+    """A device that plans can be measured on; `device` is cpu, cuda:N or fake."""
+
+    device: str
 
     def environment(self) -> Environment:
         """The machine and software, read once per run."""

@@ -94,16 +94,16 @@ class TorchRig:
     """Measures on `cpu` or `cuda:N`, every epoch and every pass in a process of its own."""
 
     def __init__(self, device: str, threads: int | None) -> None:
-        self._device, self._threads = device, threads
+        self.device, self._threads = device, threads
         self._steal = cpu.StealMeter()
 
     def environment(self) -> Environment:
         """The host, read here, and the device, read by a worker."""
         host = cpu.read_host()
         facts: DeviceFacts = self._once("facts", START_TIMEOUT_S)
-        inventory = nvml.inventory() if self._device.startswith("cuda") else None
+        inventory = nvml.inventory() if self.device.startswith("cuda") else None
         return Environment(
-            device=self._device, device_name=facts.device_name or host.cpu_model or "unknown CPU",
+            device=self.device, device_name=facts.device_name or host.cpu_model or "unknown CPU",
             host=host.hostname, os=host.os, python=host.python, castbench=castbench.__version__,
             torch=facts.torch, cuda=facts.cuda, driver=inventory.driver if inventory else None,
             device_uuid=facts.device_uuid, device_memory_bytes=facts.device_memory_bytes,
@@ -142,14 +142,14 @@ class TorchRig:
 
     def open_epoch(self, plan: Plan, group: Group) -> TorchEpoch:
         """A fresh worker for a group."""
-        return TorchEpoch(Worker(self._device, self._threads), plan, group)
+        return TorchEpoch(Worker(self.device, self._threads), plan, group)
 
     def close(self) -> None:
         """Workers are closed with their epochs."""
 
     def _once(self, command: str, timeout_s: float, **arguments: Any) -> Any:
         """One command in a fresh worker."""
-        worker = Worker(self._device, self._threads)
+        worker = Worker(self.device, self._threads)
         try:
             return worker.ask(command, timeout_s, **arguments)
         finally:

@@ -73,6 +73,11 @@ def nothing_to_resolve(params: Any, mix: LengthMix) -> Any:
     return params
 
 
+def no_parameters(params: Any, embed_dim: int, num_heads: int) -> int:
+    """A `weights` for mechanisms that hold none."""
+    return 0
+
+
 @dataclass(frozen=True, slots=True)
 class MechanismSpec:
     """Description of a mechanism.
@@ -87,6 +92,7 @@ class MechanismSpec:
     work        KernelWork of one forward pass
     limits      a sentence saying why this problem cannot be run, or None
     resolve     replaces `auto` parameters by numbers for a mix of lengths
+    weights     number of learnable numbers the module holds, called as weights(params, embed_dim, num_heads)
     exact       computes softmax attention itself, so that it can replace the deployed one without training
     hidden      listed only on request (known answers, ceilings)
     """
@@ -106,6 +112,7 @@ class MechanismSpec:
     hidden: bool = False
     limits: Callable[[Any, Problem], str | None] = supports_everything
     resolve: Callable[[Any, LengthMix], Any] = nothing_to_resolve
+    weights: Callable[[Any, int, int], int] = no_parameters
 
     def param_defaults(self) -> dict[str, Any]:
         """Parameter names with their defaults, in the order they are declared."""

@@ -166,7 +166,8 @@ def _unmeasured(money: Money, subject: ArmProjection | None) -> Statement | None
     quality = needs_quality and subject is not None and subject.quality_status is QualityStatus.NOT_MEASURED
     objective = _objective(money.demand.objective) if money.demand and money.demand.objective else None
     if objective:
-        return statement("headline.unmeasured_both" if quality else "headline.unmeasured_objective", objective=objective)
+        key = "headline.unmeasured_both" if quality else "headline.unmeasured_objective"
+        return statement(key, objective=objective)
     return statement("headline.unmeasured_quality") if quality else None
 
 

@@ -112,6 +112,7 @@ class RunFacts:
 
     run_id: str
     created_at: str
+    profile_name: str
     profile_source: str
     path: str | None
     profile_sha256: str

@@ -9,7 +9,7 @@ from __future__ import annotations
 import unicodedata
 from dataclasses import dataclass
 
-from castbench.cost.spec import Configuration, QualityStatus
+from castbench.cost.spec import QualityStatus
 from castbench.records import Caveat
 from castbench.report import format as fmt
 from castbench.report.nouns import Quantity, Statement
@@ -47,8 +47,7 @@ SENTENCES: dict[str, str] = {
     " 95 % intervals for this machine on this day.",
     "headline.sure_of_speed": "How sure: {rounds:spread} rounds per shape; ranges are 95 % intervals for this machine"
     " on this day.",
-    "headline.unsure": "How sure: hardly. Only {rounds:spread} rounds per shape, too few for intervals"
-    " (8 are needed).",
+    "headline.unsure": "How sure: hardly. Only {rounds:spread} rounds per shape, too few for intervals (8 are needed).",
     "headline.unmeasured_quality": "Not measured: quality.",
     "headline.unmeasured_objective": "Not measured: whether the objective {objective} is met.",
     "headline.unmeasured_both": "Not measured: quality, and whether the objective {objective} is met.",
@@ -60,8 +59,10 @@ SENTENCES: dict[str, str] = {
     "crossover.none": "{label}: crossover not in the measured range; at {last}, the longest, it is not FASTER"
     " than {baseline} (batch 1).",
     # --- configurations
-    "use.servers": "{configuration}: {replicas} servers, {utilization} busy; {tokens_cost:spread}.",
-    "use.speed": "{configuration}.",
+    "use.servers": "{configuration}: {verdict}; servers needed {replicas:spread}, {utilization} busy;"
+    " {tokens_cost:spread}.",
+    "use.unpriced": "{configuration}: {verdict}; servers needed {replicas:spread}, {utilization} busy.",
+    "use.speed": "{configuration}: {verdict}.",
     "use.none": "{label}: no cost, because {reason}.",
     "use.parameters": "Parameters: {parameters}.",
     "use.interpolation": "Interpolation was off by {error} at the held-out length.",
@@ -73,7 +74,7 @@ SENTENCES: dict[str, str] = {
     " {month_hours} hours, a year {year_hours}.",
     "assumption.margin": "FASTER, SLOWER and SAME are against {baseline}, with a margin of {margin}.",
     # --- the run
-    "run.identity": "Run {run_id} of {created_at}; profile {source}.",
+    "run.identity": "Run {run_id} of {created_at}; profile {profile} ({source}).",
     "run.scope": "Measured: {scope}, {phase}, {dtype}, eager.",
     "run.device": "Device: {device_name} ({device}); {threads}host {host}, {os}.",
     "run.software": "Software: castbench {castbench}, Python {python}, torch {torch}{cuda}.",
@@ -167,7 +168,6 @@ METRICS: dict[str, str] = {
 
 SUMMARY_NOTE = "Savings are against {baseline}; ranges are 95 % intervals."
 BASELINE_CELL = "baseline"
-COST_IS_BASELINE = "–"
 
 _ACRONYMS = {"cast": "CAST", "sdpa": "SDPA"}
 
@@ -183,8 +183,8 @@ class _Spoken:
         return ways[how](self.quantity)
 
 
-class _Missing(str):
-    """Stands for a value that is not known, however the template asks for it."""
+class _Words(str):
+    """Words inside a template: the same however the template asks for them."""
 
     __slots__ = ()
 
@@ -194,15 +194,14 @@ class _Missing(str):
 
 def say(said: Statement) -> str:
     """The sentence of a statement."""
-    spoken: dict[str, object] = {}
-    for name, value in said.values:
-        spoken[name] = _Spoken(value) if isinstance(value, Quantity) else _Missing(fmt.NOTHING if value is None else value)
-    return SENTENCES[said.key].format(**spoken)
+    return SENTENCES[said.key].format(**{name: _spoken(value) for name, value in said.values})
 
 
-def configuration(used: Configuration) -> str:
-    """A configuration in words: label, batch, batching, regime."""
-    return str(used)
+def _spoken(value: Quantity | str | None) -> object:
+    """A value as a template takes it; what is not known stays a dash."""
+    if isinstance(value, Quantity):
+        return _Spoken(value)
+    return _Words(fmt.NOTHING if value is None else value)
 
 
 def model_name(mechanism: str, label: str) -> str:

@@ -39,7 +39,7 @@ class Whole:
         if self.fits(value):
             return None
         if type(value) is int and value > self.high:
-            return f"expected at most {self.high}, got {value}"
+            return f"expected at most {self.high}, got {shown(value)}"
         noun = "a positive integer" if self.low == 1 else f"a whole number of at least {self.low}"
         meant = meant_whole(value)
         hint = did_you_mean(meant if self.fits(meant) else None)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import dataclass
 
 from castbench.errors import InputError
+from castbench.workload.yaml_text import resolve
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,32 +43,28 @@ def render(answers: Answers) -> str:
     lengths = "\n".join(f"  - {{tokens: {tokens}, share: {share:.12g}}}" for tokens, share in answers.lengths)
     rate, gpu = answers.requests_per_second, answers.gpu
     return _TEMPLATE.format(
-        name=answers.name,
+        name=_scalar(answers.name),
         layers=answers.layers,
         embed_dim=answers.embed_dim,
         num_heads=answers.num_heads,
         lengths=lengths,
         dtype="bf16" if gpu else "fp32",
-        gpu=_line(f'gpu: "{_escaped(gpu)}"' if gpu else None, "gpu: A100-PCIe-80GB"),
-        demand=_line(rate and f"demand: {{requests_per_second: {rate:.12g}}}", "demand: {requests_per_second: 40}"),
-        price=_price("price", answers.usd_per_hour, "3.673"),
-        price_cpu=_price("price_cpu", answers.cpu_usd_per_hour, "0.20"),
+        gpu=f"gpu: {_scalar(gpu)}" if gpu else "# gpu: A100-PCIe-80GB",
+        demand=_line("demand", "requests_per_second", rate, "40"),
+        price=_line("price", "usd_per_hour", answers.usd_per_hour, "3.673"),
+        price_cpu=_line("price_cpu", "usd_per_hour", answers.cpu_usd_per_hour, "0.20"),
     )
 
 
-def _price(key: str, usd_per_hour: float | None, example: str) -> str:
-    """One price line."""
-    return _line(usd_per_hour and f"{key}: {{usd_per_hour: {usd_per_hour:.12g}}}", f"{key}: {{usd_per_hour: {example}}}")
+def _line(key: str, inner: str, answer: float | None, example: str) -> str:
+    """`key: {inner: answer}`, or an example that is commented out."""
+    return f"# {key}: {{{inner}: {example}}}" if answer is None else f"{key}: {{{inner}: {answer:.12g}}}"
 
 
-def _line(answer: str | float | None, example: str) -> str:
-    """The answer, or an example that is commented out."""
-    return str(answer) if answer is not None else f"# {example}"
-
-
-def _escaped(text: str) -> str:
-    """Text between double quotes in YAML."""
-    return text.replace("\\", "\\\\").replace('"', '\\"')
+def _scalar(text: str) -> str:
+    """Text as a YAML scalar that is read back as the same text."""
+    plain = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", text) and isinstance(resolve(text), str)
+    return text if plain else json.dumps(text)
 
 
 _TEMPLATE = """\

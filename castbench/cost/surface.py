@@ -1,0 +1,140 @@
+"""The measured surface: seconds per step of every configuration over length, log-log between measured lengths.
+
+log time            o               o  measured
+   |             ./                 .  interpolated
+   |         o../                   x  held out: measured, and used only to state the interpolation's error
+   |    ====o   x                   =  shorter than the first measured length: costs what that length costs
+   +------------------- log length     beyond the last: refused
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from castbench.cost.draws import drawn_means
+from castbench.cost.spec import Configuration
+from castbench.findings import CaseFinding, sample_of
+from castbench.plan import Group, Plan
+from castbench.records import RunRecord
+
+if TYPE_CHECKING:
+    from castbench.cost.draws import Drawn
+
+Times = Mapping[tuple[str, str], "Drawn"]
+"""Drawn seconds per step by (group key, label)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LatencySurface:
+    """Drawn seconds per step of one configuration at its measured lengths (ascending), with the cases behind them."""
+
+    configuration: Configuration
+    lengths: tuple[int, ...]
+    step_s: tuple[Drawn, ...]
+    cases: tuple[CaseFinding, ...]
+
+    def seconds_at(self, tokens: int) -> Drawn:
+        """Drawn seconds of a step at this length; ValueError beyond the last measured length."""
+        import numpy as np
+
+        if tokens > self.lengths[-1]:
+            raise ValueError(f"{tokens} tokens lie beyond the longest measured length, {self.lengths[-1]}")
+        above = bisect_left(self.lengths, tokens)
+        if above == 0 or self.lengths[above] == tokens:
+            return self.step_s[above]
+        low, high = self.lengths[above - 1], self.lengths[above]
+        weight = math.log(tokens / low) / math.log(high / low)
+        below = self.step_s[above - 1]
+        between: Drawn = np.exp((1 - weight) * np.log(below) + weight * np.log(self.step_s[above]))
+        return between
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Surfaces:
+    """The surfaces of a run: complete ones by configuration, and why each other configuration has none."""
+
+    complete: Mapping[Configuration, LatencySurface]
+    incomplete: Mapping[Configuration, str]
+
+    def of(self, label: str) -> tuple[LatencySurface, ...]:
+        """The complete surfaces of one arm."""
+        return tuple(s for c, s in self.complete.items() if c.label == label)
+
+    def why_none(self, label: str) -> str | None:
+        """Why configurations of this arm are missing, in one sentence; None if none is."""
+        reasons = [reason for c, reason in self.incomplete.items() if c.label == label]
+        return "; ".join(reasons) or None
+
+
+def drawn_times(record: RunRecord, findings: Iterable[CaseFinding], seed: int) -> Times:
+    """Mean wall seconds per step of every usable case: the mean over valid rounds of the window means, drawn jointly
+    per group, so that arms measured in the same rounds stay paired."""
+    labels: dict[str, list[str]] = {}
+    for finding in findings:
+        if finding.mean_step_s is not None:
+            labels.setdefault(finding.group.key, []).append(finding.arm.label)
+    times: dict[tuple[str, str], Drawn] = {}
+    for key, usable in labels.items():
+        rounds = record.rounds_of(key)
+        samples = {label: [sample_of(r, label) for r in rounds] for label in usable}
+        windows = {label: [s.mean_step_s if s else None for s in row] for label, row in samples.items()}
+        times.update({(key, label): drawn for label, drawn in drawn_means(windows, seed, key).items()})
+    return times
+
+
+def build_surfaces(plan: Plan, findings: Sequence[CaseFinding], times: Times) -> Surfaces:
+    """A surface for every configuration whose cases are all measured and reach the longest request."""
+    cases: dict[Configuration, list[CaseFinding]] = {}
+    for finding in findings:
+        if not finding.group.held_out:
+            cases.setdefault(configuration_of(finding.group, finding.arm.label), []).append(finding)
+    complete: dict[Configuration, LatencySurface] = {}
+    incomplete: dict[Configuration, str] = {}
+    for configuration, found in cases.items():
+        found.sort(key=lambda case: case.group.shape.seq_len)
+        reason = _why_incomplete(found, plan.mix.tokens[-1])
+        if reason is not None:
+            incomplete[configuration] = reason
+            continue
+        steps = tuple(times[case.group.key, case.arm.label] for case in found)
+        lengths = tuple(case.group.shape.seq_len for case in found)
+        complete[configuration] = LatencySurface(configuration, lengths, steps, tuple(found))
+    return Surfaces(complete, incomplete)
+
+
+def interpolation_errors(plan: Plan, surfaces: Surfaces, times: Times) -> dict[str, float]:
+    """By label: interpolated over measured seconds at the held-out point, minus 1; the largest where there are several."""
+    errors: dict[str, float] = {}
+    for group in plan.groups:
+        for arm in plan.arms if group.held_out else ():
+            surface = surfaces.complete.get(configuration_of(group, arm.label))
+            measured = times.get((group.key, arm.label))
+            if surface is None or measured is None:
+                continue
+            error = float(surface.seconds_at(group.shape.seq_len)[0] / measured[0]) - 1
+            errors[arm.label] = max(errors.get(arm.label, 0.0), error, key=abs)
+    return errors
+
+
+def configuration_of(group: Group, label: str) -> Configuration:
+    """The configuration that a case of this group measures."""
+    return Configuration(label, group.shape.batch_size, group.batching)
+
+
+def _why_incomplete(cases: Sequence[CaseFinding], longest: int) -> str | None:
+    """Why these cases make no surface; None if they do."""
+    for case in cases:
+        if case.mean_step_s is None:
+            shape = case.group.shape
+            why = f" ({case.reason})" if case.reason else ""
+            return (
+                f"batch {shape.batch_size}, {case.group.batching}: {case.status.value} at {shape.seq_len} tokens{why}"
+            )
+    last = cases[-1].group.shape
+    if longest > last.seq_len:
+        return f"batch {last.batch_size}: requests reach {longest} tokens, measured only up to {last.seq_len}"
+    return None

@@ -1,0 +1,27 @@
+"""Work that several mechanisms share, counted in one place: the projections around an attention."""
+
+from __future__ import annotations
+
+from castbench.mechanisms.spec import KernelWork, Problem
+
+
+def projections(problem: Problem, inputs: int = 3) -> KernelWork:
+    """Work of in_proj (M to `inputs`·M) and out_proj (M to M) with their activations.
+
+    2·T·M² FLOPs per projection for T = B·N tokens. Bytes: x, the inputs, the attention's result and y cross memory
+    once each, and so do the weights. Activations at their peak: the inputs, the result and y; training also keeps x.
+    """
+    tokens, width = problem.batch_size * problem.seq_len, problem.embed_dim
+    row_bytes = tokens * width * problem.element_bytes
+    weight_bytes = (inputs + 1) * width * width * problem.element_bytes
+    return KernelWork(
+        gemm_flops=2.0 * (inputs + 1) * tokens * width**2,
+        elementwise_bytes=float((inputs + 3) * row_bytes + weight_bytes),
+        launches=2,
+        activation_bytes=float((inputs + 2 + problem.training) * row_bytes),
+    )
+
+
+def projection_parameters(embed_dim: int, inputs: int = 3) -> int:
+    """Parameters of in_proj and out_proj, biases included."""
+    return (inputs + 1) * (embed_dim * embed_dim + embed_dim)

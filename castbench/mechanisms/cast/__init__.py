@@ -1,0 +1,148 @@
+"""CAST: attention within clusters that surrogate tokens gather, and summaries between them; described without torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from castbench.mechanisms.accounting import projection_parameters, projections
+from castbench.mechanisms.spec import KernelWork, LengthMix, MechanismSpec, Problem
+
+if TYPE_CHECKING:
+    from castbench.mechanisms.cast.module import CastAttention
+
+Clustering = Literal["top_k", "single_assignment"]
+Impl = Literal["auto", "reference", "torch"]
+
+__all__ = ["SPEC", "CastAttention", "CastParams"]
+
+_FP32_BYTES = 4
+_CLUSTER_STEP = 8
+"""Numbers of clusters are rounded to this, which matrix units like."""
+
+
+@dataclass(frozen=True, slots=True)
+class CastParams:
+    """Parameters of CAST.
+
+    num_clusters  C, clusters and surrogate tokens; `auto` is resolved once per profile by its lengths
+    cluster_size  K, tokens per cluster (the paper's κ); None = ceil(n / C) for a row of n real tokens
+    clustering    top_k: every cluster takes its K best tokens; single_assignment: every token joins one cluster
+    impl          which implementation runs; auto chooses the fastest that can
+    """
+
+    num_clusters: int | Literal["auto"] = "auto"
+    cluster_size: int | None = None
+    clustering: Clustering = "top_k"
+    impl: Impl = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("num_clusters", "cluster_size"):
+            value = getattr(self, name)
+            if isinstance(value, int) and value < 1:
+                raise ValueError(f"{name}: expected a whole number of at least 1, got {value}")
+
+
+def row_cluster_size(real_tokens: int, num_clusters: int, cluster_size: int | None) -> int:
+    """K for a row of n real tokens: the size given or ceil(n / C), never above n."""
+    return min(real_tokens, cluster_size or -(-real_tokens // num_clusters))
+
+
+def too_few_places(real_tokens: int, num_clusters: int, cluster_size: int | None) -> str | None:
+    """Why single_assignment cannot place that many tokens, with the smallest size that can; None if it can."""
+    if cluster_size is None or num_clusters * cluster_size >= real_tokens:
+        return None
+    smallest = -(-real_tokens // num_clusters)
+    return (
+        f"single_assignment has room for {num_clusters} × {cluster_size} = {num_clusters * cluster_size} tokens, "
+        f"and a row has {real_tokens}; the smallest cluster_size that holds them is {smallest}"
+    )
+
+
+def resolve(params: CastParams, mix: LengthMix) -> CastParams:
+    """`num_clusters: auto` as a number.
+
+    A layer costs N·M·(4N/C + 6C) FLOPs beyond its projections (C·K = N, a constant left out). The mean over the mix,
+    M·(4·E[N²]/C + 6·E[N]·C), is least at C = √(2·E[N²] / (3·E[N])); this is rounded to a multiple of 8 (below 8 to
+    a whole number). With a `cluster_size` given, C is what the longest row needs so that every token has a place.
+    """
+    if params.num_clusters != "auto":
+        return params
+    if params.cluster_size is not None:
+        return replace(params, num_clusters=-(-max(mix.tokens) // params.cluster_size))
+    total = math.fsum(mix.shares)
+    mean = math.fsum(n * share for n, share in zip(mix.tokens, mix.shares, strict=True)) / total
+    mean_square = math.fsum(n * n * share for n, share in zip(mix.tokens, mix.shares, strict=True)) / total
+    best = math.sqrt(2 * mean_square / (3 * mean))
+    rounded = _CLUSTER_STEP * round(best / _CLUSTER_STEP) if best >= _CLUSTER_STEP else round(best)
+    return replace(params, num_clusters=max(1, rounded))
+
+
+def work(params: CastParams, problem: Problem) -> KernelWork:
+    """Projections, and per batch element C·K·M·(4K + 2) + 6·N·M·C FLOPs: N·M·(4K + 6C + 2) where C·K = N.
+
+    4K: attention within clusters. 2: the summaries. 6C: affinities of queries and of keys, and the weighted sum of
+    the summaries. Gathered: q, k, v of the members read and written, their results written and added. Affinities
+    are float32. Activations at their peak: the gathered copies and results, and the affinities with their softmax.
+    """
+    clusters, size = _sizes(params, problem)
+    batch, width = problem.batch_size, problem.embed_dim
+    tokens, members = batch * problem.seq_len, batch * clusters * size
+    affinity_bytes = float(tokens * problem.num_heads * clusters * _FP32_BYTES)
+    member_bytes = float(members * width * problem.element_bytes)
+    mixing = KernelWork(
+        gemm_flops=6.0 * tokens * width * clusters + 2.0 * members * width,
+        attention_flops=4.0 * members * size * width,
+        elementwise_bytes=6.0 * affinity_bytes + 2.0 * tokens * width * problem.element_bytes,
+        gather_bytes=10.0 * member_bytes,
+        launches=30,
+        activation_bytes=4.0 * member_bytes + 3.0 * affinity_bytes,
+    )
+    return projections(problem) + mixing
+
+
+def weights(params: CastParams, embed_dim: int, num_heads: int) -> int:
+    """The four projections, the gate, the surrogate tokens; `auto` clusters are not counted."""
+    clusters = 0 if params.num_clusters == "auto" else params.num_clusters
+    return projection_parameters(embed_dim) + embed_dim + 1 + clusters * embed_dim
+
+
+def limits(params: CastParams, problem: Problem) -> str | None:
+    """A sentence where single_assignment cannot place a full row."""
+    if params.clustering != "single_assignment" or params.num_clusters == "auto":
+        return None
+    return too_few_places(problem.seq_len, params.num_clusters, params.cluster_size)
+
+
+def _sizes(params: CastParams, problem: Problem) -> tuple[int, int]:
+    """C and K for full rows; an unresolved `auto` is resolved for this very length."""
+    known = resolve(params, LengthMix((problem.seq_len,), (1.0,)))
+    clusters = int(known.num_clusters)
+    return clusters, row_cluster_size(problem.seq_len, clusters, known.cluster_size)
+
+
+def __getattr__(name: str) -> Any:
+    """CastAttention on first use: the description above must not import torch."""
+    if name == "CastAttention":
+        from castbench.mechanisms.cast.module import CastAttention  # noqa: PLC0415 - this is where torch begins
+
+        return CastAttention
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+SPEC = MechanismSpec(
+    name="cast",
+    title="CAST: Clustering self-Attention using Surrogate Tokens",
+    summary="attention within clusters of tokens, summaries between them",
+    params=CastParams,
+    build="castbench.mechanisms.cast.module:build",
+    reference="castbench.mechanisms.cast.reference:reference",
+    work=work,
+    complexity="O(N·(K + C)); O(N^1.5) with C ∝ √N",
+    paper="van Engelenhoven et al., arXiv:2402.04239",
+    year=2024,
+    limits=limits,
+    resolve=resolve,
+    weights=weights,
+)

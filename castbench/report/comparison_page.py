@@ -1,0 +1,110 @@
+"""A Comparison as a page for people, and as a long CSV table for machines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from castbench.report import csv_table, text
+from castbench.report import format as fmt
+from castbench.report.comparison import ComparedRow, Comparison, Machine
+from castbench.report.nouns import Statement, statement
+from castbench.report.page import Block, Bullets, Column, Heading, Paragraph, Table
+from castbench.report.view import price_statement
+
+_RUNS_PER_TABLE = 4
+"""Columns of figures that fit beside a mechanism and a figure's name in 80 cells."""
+
+CSV_COLUMNS = (
+    "comparable", "run", "run_id", "device_name", "label", "batch_size", "seq_len", "batching", "metric",
+    "value", "low", "high", "best",
+)  # fmt: skip
+
+
+def page(comparison: Comparison) -> tuple[Block, ...]:
+    """Who is compared, what must be known, the cheapest, and the rows."""
+    return (
+        Heading(text.HEADINGS["comparison"], 1),
+        *(_note(said) for said in comparison.notes),
+        Heading(text.HEADINGS["compare.runs"]),
+        Bullets(tuple(_machine(machine) for machine in comparison.machines)),
+        *_tables(comparison, "compare.mechanisms", [row for row in comparison.rows if row.group is None]),
+        *_tables(comparison, "compare.cases", [row for row in comparison.rows if row.group is not None]),
+    )
+
+
+def table(comparison: Comparison) -> bytes:
+    """One CSV row per figure and run; `comparable` is yes or UNLIKE RUNS in every row."""
+    mark = "UNLIKE RUNS" if comparison.unlike else "yes"
+    return csv_table.write(CSV_COLUMNS, (cells for row in comparison.rows for cells in _cells(comparison, row, mark)))
+
+
+def _cells(comparison: Comparison, row: ComparedRow, mark: str) -> Iterator[tuple[csv_table.Cell, ...]]:
+    """The CSV rows of one figure."""
+    group = row.group
+    case = (None, None, None) if group is None else (group.shape.batch_size, group.shape.seq_len, group.batching)
+    for index, (machine, value) in enumerate(zip(comparison.machines, row.values, strict=True)):
+        numbers = (None, None, None) if value is None else (value.value, value.low, value.high)
+        yield (
+            mark, machine.label, machine.run_id, machine.device_name, row.label, *case, row.metric, *numbers,
+            index in row.best,
+        )  # fmt: skip
+
+
+def _note(said: Statement) -> Paragraph:
+    """A note; unlike runs are announced as a warning."""
+    return Paragraph(text.say(said), "warning" if said.key == "compare.unlike" else "plain")
+
+
+def _machine(machine: Machine) -> str:
+    """A run with its price."""
+    priced = (
+        statement("compare.unpriced", why=(machine.money_missing or "").rstrip(". ") or None)
+        if machine.price is None
+        else price_statement("compare.priced", machine.price)
+    )
+    return text.say(
+        statement(
+            "compare.run", letter=machine.letter, label=machine.label, run_id=machine.run_id,
+            created_at=machine.created_at, price=text.say(priced),
+        )
+    )  # fmt: skip
+
+
+def _tables(comparison: Comparison, heading: str, rows: list[ComparedRow]) -> Iterator[Block]:
+    """The rows in as many tables as the number of runs asks for."""
+    if not rows:
+        return
+    yield Heading(text.HEADINGS[heading])
+    for start in range(0, len(comparison.machines), _RUNS_PER_TABLE):
+        places = range(start, min(start + _RUNS_PER_TABLE, len(comparison.machines)))
+        yield _table(comparison, rows, places)
+
+
+def _table(comparison: Comparison, rows: list[ComparedRow], places: range) -> Table:
+    """Rows with a column per run; a mechanism and a shape are named once."""
+    by_case = rows[0].group is not None
+    columns = [Column(text.COLUMNS["label"], numeric=False, flexible=True)]
+    columns += [Column(text.COLUMNS["case"], numeric=False)] if by_case else []
+    columns += [Column(text.COLUMNS["metric"], numeric=False)]
+    columns += [Column(comparison.machines[place].letter) for place in places]
+    cells, before = [], None
+    for row in rows:
+        now = (row.label, row.group)
+        names = [row.label, *([_case(row)] if by_case else [])]
+        cells.append((*(names if now != before else [""] * len(names)), *_figures(row, places)))
+        before = now
+    return Table(tuple(columns), tuple(cells))
+
+
+def _figures(row: ComparedRow, places: range) -> tuple[str, ...]:
+    """The name of a figure and its value for each run, the best with a star."""
+    marks = ("*" if place in row.best else " " for place in places)
+    values = (fmt.value(row.values[place]) for place in places)
+    return (text.METRICS[row.metric], *(value + mark for value, mark in zip(values, marks, strict=True)))
+
+
+def _case(row: ComparedRow) -> str:
+    """A shape in few characters: batch × tokens."""
+    assert row.group is not None
+    shape = row.group.shape
+    return f"{shape.batch_size} × {shape.seq_len} {row.group.batching}"

@@ -1,0 +1,190 @@
+"""The CSV tables: fixed columns, plain numbers at full precision, text that no spreadsheet runs as a formula.
+
+Every column is explained in docs/csv.md; new columns are only ever appended.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from castbench.cost.spec import ArmProjection
+from castbench.plan import Arm, Group
+from castbench.report.nouns import CaseRow, Report
+from castbench.report.view import replicas_estimate
+from castbench.stats import Estimate
+from castbench.units import HOURS_PER_MONTH, HOURS_PER_YEAR, mib
+
+Cell = str | float | int | None
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryRow:
+    """What a row of the summary is made of."""
+
+    report: Report
+    arm: ArmProjection
+
+
+@dataclass(frozen=True, slots=True)
+class CasesRow:
+    """What a row of the cases is made of."""
+
+    report: Report
+    group: Group
+    case: CaseRow
+
+
+def write(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> bytes:
+    """Rows as UTF-8 CSV with a heading; None is an empty cell."""
+    sink = io.StringIO()
+    writer = csv.writer(sink, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([_plain(cell) for cell in row] for row in rows)
+    return sink.getvalue().encode("utf-8", "replace")
+
+
+def summary(report: Report) -> bytes:
+    """One row per mechanism; ceilings are no mechanisms and have none."""
+    rows = (SummaryRow(report, arm) for arm in report.mechanisms)
+    return write(list(SUMMARY), ([cell(row) for cell in SUMMARY.values()] for row in rows))
+
+
+def cases(report: Report) -> bytes:
+    """One row per case, ceilings included."""
+    rows = (CasesRow(report, table.group, case) for table in report.groups for case in table.rows)
+    return write(list(CASES), ([cell(row) for cell in CASES.values()] for row in rows))
+
+
+def _plain(cell: Cell) -> str:
+    """A cell as text: numbers as Python spells them, foreign formulas made harmless by an apostrophe."""
+    if cell is None or (isinstance(cell, float) and not math.isfinite(cell)):
+        return ""
+    if isinstance(cell, bool):
+        return "true" if cell else "false"
+    if isinstance(cell, Enum):
+        cell = str(cell.value)
+    if isinstance(cell, str):
+        return f"'{cell}" if cell.startswith(_FORMULA_STARTS) else cell
+    return repr(cell)
+
+
+def _parameters(arm: Arm) -> str:
+    """Parameters as compact JSON."""
+    return json.dumps(dict(arm.params), separators=(",", ":"), ensure_ascii=False)
+
+
+def _value(estimate: Estimate | None, factor: float = 1.0) -> float | None:
+    return None if estimate is None else estimate.value * factor
+
+
+def _low(estimate: Estimate | None) -> float | None:
+    return None if estimate is None else estimate.low
+
+
+def _high(estimate: Estimate | None) -> float | None:
+    return None if estimate is None else estimate.high
+
+
+def _used(arm: ArmProjection, name: str) -> Any:
+    return None if arm.configuration is None else getattr(arm.configuration, name)
+
+
+def _caveats(row: ArmProjection | CaseRow) -> str:
+    return "; ".join(caveat.value for caveat in row.caveats)
+
+
+SUMMARY: dict[str, Callable[[SummaryRow], Cell]] = {
+    "label": lambda row: row.arm.arm.label,
+    "mechanism": lambda row: row.arm.arm.mechanism,
+    "parameters": lambda row: _parameters(row.arm.arm),
+    "recommendation": lambda row: row.arm.recommendation.value,
+    "quality_status": lambda row: row.arm.quality_status.value,
+    "baseline_config": lambda row: None if row.report.money.baseline is None else str(row.report.money.baseline),
+    "regime": lambda row: _used(row.arm, "regime"),
+    "batch_size_used": lambda row: _used(row.arm, "batch_size"),
+    "replicas": lambda row: row.arm.replicas,
+    "replicas_fractional": lambda row: _value(row.arm.replicas_fractional),
+    "utilization": lambda row: row.arm.utilization,
+    "cost_usd_per_hour": lambda row: _value(row.arm.cost_usd_per_hour),
+    "saving_usd_per_hour": lambda row: _value(row.arm.saving_usd_per_hour),
+    "saving_low_usd_per_hour": lambda row: _low(row.arm.saving_usd_per_hour),
+    "saving_high_usd_per_hour": lambda row: _high(row.arm.saving_usd_per_hour),
+    "saving_percent": lambda row: row.arm.saving_percent,
+    "probability_saving_positive": lambda row: row.arm.probability_saving_positive,
+    "cash_saving_usd_per_hour": lambda row: _value(row.arm.cash_saving_usd_per_hour),
+    "cost_usd_per_million_tokens": lambda row: _value(row.arm.usd_per_million_tokens),
+    "speedup_vs_baseline": lambda row: _value(row.arm.speedup),
+    "peak_memory_mib": lambda row: None if row.arm.peak_memory_bytes is None else mib(row.arm.peak_memory_bytes),
+    "crossover_tokens": lambda row: row.arm.crossover[1],
+    "verdict": lambda row: row.arm.verdict.value,
+    "caveats": lambda row: _caveats(row.arm),
+    "batching_used": lambda row: _used(row.arm, "batching"),
+    "crossover_above_tokens": lambda row: row.arm.crossover[0],
+    "cost_low_usd_per_hour": lambda row: _low(row.arm.cost_usd_per_hour),
+    "cost_high_usd_per_hour": lambda row: _high(row.arm.cost_usd_per_hour),
+    "replicas_low": lambda row: _low(replicas_estimate(row.arm)),
+    "replicas_high": lambda row: _high(replicas_estimate(row.arm)),
+    "speedup_low": lambda row: _low(row.arm.speedup),
+    "speedup_high": lambda row: _high(row.arm.speedup),
+    "cost_usd_per_month": lambda row: _value(row.arm.cost_usd_per_hour, HOURS_PER_MONTH),
+    "saving_usd_per_month": lambda row: _value(row.arm.saving_usd_per_hour, HOURS_PER_MONTH),
+    "saving_usd_per_year": lambda row: _value(row.arm.saving_usd_per_hour, HOURS_PER_YEAR),
+    "capacity_released_units_per_hour": lambda row: _value(row.arm.capacity_released_units_per_hour),
+    "interpolation_error": lambda row: row.arm.interpolation_error,
+    "price_usd_per_hour": lambda row: None if row.report.money.price is None else row.report.money.price.usd_per_hour,
+    "price_source": lambda row: None if row.report.money.price is None else row.report.money.price.source,
+    "price_as_of": lambda row: None if row.report.money.price is None else row.report.money.price.as_of,
+    "requests_per_second": lambda row: (
+        None if row.report.money.demand is None else row.report.money.demand.requests_per_second
+    ),
+    "reason": lambda row: row.arm.reason or row.report.money.missing,
+    "device_name": lambda row: row.report.run.environment.device_name,
+    "run_id": lambda row: row.report.run.run_id,
+}
+"""Columns of the summary, in order."""
+
+CASES: dict[str, Callable[[CasesRow], Cell]] = {
+    "label": lambda row: row.case.arm.label,
+    "mechanism": lambda row: row.case.arm.mechanism,
+    "parameters": lambda row: _parameters(row.case.arm),
+    "phase": lambda row: row.report.run.phase,
+    "dtype": lambda row: row.report.run.dtype,
+    "regime": lambda _: "eager",
+    "batch_size": lambda row: row.group.shape.batch_size,
+    "seq_len": lambda row: row.group.shape.seq_len,
+    "status": lambda row: row.case.status.value,
+    "reason": lambda row: row.case.reason,
+    "latency_p50_ms": lambda row: _value(row.case.latency_ms),
+    "latency_low_ms": lambda row: _low(row.case.latency_ms),
+    "latency_high_ms": lambda row: _high(row.case.latency_ms),
+    "latency_mean_ms": lambda row: row.case.mean_ms,
+    "step_p95_ms": lambda row: row.case.step_p95_ms,
+    "step_p99_ms": lambda row: row.case.step_p99_ms,
+    "throughput_seq_per_s": lambda row: row.case.sequences_per_s,
+    "throughput_tokens_per_s": lambda row: row.case.tokens_per_s,
+    "peak_memory_mib": lambda row: row.case.peak_memory_mib,
+    "energy_j_per_seq": lambda _: None,
+    "speedup_vs_baseline": lambda row: _value(row.case.speedup),
+    "speedup_low": lambda row: _low(row.case.speedup),
+    "speedup_high": lambda row: _high(row.case.speedup),
+    "verdict": lambda row: None if row.case.verdict is None else row.case.verdict.value,
+    "rounds": lambda row: row.case.rounds,
+    "stopped_by": lambda row: row.case.stopped_by,
+    "caveats": lambda row: _caveats(row.case),
+    "batching": lambda row: row.group.batching,
+    "held_out": lambda row: row.group.held_out,
+    "ran_as": lambda row: row.case.ran_as,
+    "parity_error": lambda row: row.case.parity_error,
+    "weights_mib": lambda row: row.case.weights_mib,
+    "device_name": lambda row: row.report.run.environment.device_name,
+    "run_id": lambda row: row.report.run.run_id,
+}
+"""Columns of the cases, in order."""

@@ -1,0 +1,89 @@
+"""The formats a report comes in, found by name; exporters return bytes and open no files.
+
+A third party adds one through the entry-point group `castbench.exporters`: a function (report, options) -> bytes,
+under the format's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Literal, cast
+
+from castbench.errors import CastbenchError, InputError
+from castbench.report import comparison_page, csv_table, json_report, markdown, page, terminal
+from castbench.report.comparison import Comparison
+from castbench.report.nouns import Report
+
+ENTRY_POINT_GROUP = "castbench.exporters"
+Which = Literal["summary", "cases"]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What an exporter may be told; each takes what it needs."""
+
+    table: Which = "summary"
+    width: int = 80
+    colour: bool = False
+
+
+Exporter = Callable[[Report, Options], bytes]
+ComparisonExporter = Callable[[Comparison, Options], bytes]
+
+SHIPPED: dict[str, Exporter] = {
+    "terminal": lambda report, options: terminal.draw(
+        page.of_report(report), width=options.width, colour=options.colour
+    ),
+    "csv": lambda report, options: (csv_table.cases if options.table == "cases" else csv_table.summary)(report),
+    "json": lambda report, _: json_report.of_report(report),
+    "md": lambda report, _: markdown.draw(page.of_report(report)),
+}
+COMPARISONS: dict[str, ComparisonExporter] = {
+    "terminal": lambda comparison, options: terminal.draw(
+        comparison_page.page(comparison), width=options.width, colour=options.colour
+    ),
+    "csv": lambda comparison, _: comparison_page.table(comparison),
+    "json": lambda comparison, _: json_report.of_comparison(comparison),
+    "md": lambda comparison, _: markdown.draw(comparison_page.page(comparison)),
+}
+
+
+def render(report: Report, fmt: str, *, table: str = "summary", width: int = 80, colour: bool = False) -> bytes:
+    """A report in the format named `fmt`; InputError for a format or table that does not exist."""
+    if table not in ("summary", "cases"):
+        raise InputError(f"--table: expected summary or cases, got {table!r}")
+    return find(fmt)(report, Options(cast(Which, table), width, colour))
+
+
+def render_comparison(comparison: Comparison, fmt: str, *, width: int = 80, colour: bool = False) -> bytes:
+    """A comparison in the format named `fmt`; InputError for one that does not exist."""
+    if fmt not in COMPARISONS:
+        raise InputError(f"--format: expected one of {', '.join(COMPARISONS)}, got {fmt!r}")
+    return COMPARISONS[fmt](comparison, Options(width=width, colour=colour))
+
+
+def find(fmt: str) -> Exporter:
+    """The exporter of that name; shipped ones cannot be replaced."""
+    if fmt in SHIPPED:
+        return SHIPPED[fmt]
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        if point.name == fmt:
+            return _loaded(point)
+    raise InputError(f"--format: expected one of {', '.join(formats())}, got {fmt!r}")
+
+
+def formats() -> tuple[str, ...]:
+    """Names of all formats, third parties' last."""
+    others = sorted(point.name for point in entry_points(group=ENTRY_POINT_GROUP))
+    return tuple(dict.fromkeys([*SHIPPED, *others]))
+
+
+def _loaded(point: EntryPoint) -> Exporter:
+    """A third party's exporter; any failure of theirs becomes a sentence naming the entry point."""
+    try:
+        return cast(Exporter, point.load())
+    except Exception as error:
+        where = f"entry point {point.value} (group {ENTRY_POINT_GROUP})"
+        raise CastbenchError(f"{where} cannot be loaded: {error}") from error

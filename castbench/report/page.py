@@ -1,0 +1,231 @@
+"""A Report as a page: headings, paragraphs, bullets and tables of finished text, drawn by any exporter for people.
+
+Report ─▶ Page(blocks) ─▶ terminal | markdown
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from castbench.cost.spec import ArmProjection
+from castbench.records import Caveat, Status
+from castbench.report import format as fmt
+from castbench.report import text
+from castbench.report.nouns import CaseRow, CaveatNote, GroupTable, Quantity, Report, RunFacts, Unit, statement
+from castbench.report.view import replicas_estimate
+from castbench.units import mib
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """A heading; level 1 is the page's title."""
+
+    words: str
+    level: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Paragraph:
+    """Running text; a warning must be seen, a note may be small."""
+
+    words: str
+    tone: Literal["plain", "warning", "lead", "note"] = "plain"
+
+
+@dataclass(frozen=True, slots=True)
+class Bullets:
+    """A list."""
+
+    items: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Commands:
+    """Lines to be typed."""
+
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column's heading; numbers stand to the right; a flexible column gives way when a line gets too long."""
+
+    heading: str
+    numeric: bool = True
+    flexible: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of finished cells; `marked` are the rows to stress."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[str, ...], ...]
+    marked: tuple[int, ...] = ()
+
+
+Block = Heading | Paragraph | Bullets | Commands | Table
+
+_SAID_ABOVE = (Caveat.CPU_RUN, Caveat.FAKE_DEVICE, Caveat.WRONG_DEVICE)
+"""Caveats that stand as warnings over the headline."""
+
+
+def of_report(report: Report) -> tuple[Block, ...]:
+    """The page of a report, in the order of reading."""
+    return (
+        Heading(text.HEADINGS["report"], 1),
+        *(Paragraph(text.say(said), "warning") for said in report.warnings),
+        *(Paragraph(text.say(said), "lead") for said in report.headline),
+        *_summary(report),
+        *_listed("use", (_use(arm) for arm in report.mechanisms)),
+        *_listed("ceilings", (text.say(said) for said in report.ceilings)),
+        *(block for table in report.groups for block in _group(table)),
+        *_listed("assumptions", (text.say(said) for said in report.assumptions)),
+        *_listed("caveats", _caveats(report)),
+        *_listed("environment", _environment(report.run)),
+        Heading(text.HEADINGS["reproduce"]),
+        Commands(report.reproduce),
+    )
+
+
+def _listed(heading: str, items: Iterable[str]) -> Iterator[Block]:
+    """A heading with its list; nothing where the list is empty."""
+    listed = tuple(items)
+    if listed:
+        yield Heading(text.HEADINGS[heading])
+        yield Bullets(listed)
+
+
+def _summary(report: Report) -> Iterator[Block]:
+    """The table by mechanism; without money only what was measured."""
+    with_money = report.money.missing is None
+    yield Heading(text.HEADINGS["summary" if with_money else "summary.speed"])
+    baseline = report.money.baseline
+    rows = tuple(_summary_row(arm, baseline is not None and arm.configuration == baseline) for arm in report.mechanisms)
+    names = ("label", "cost", "saving", "speedup", "probability", "memory", "recommendation")
+    kept = [i for i, name in enumerate(names) if with_money or name not in ("cost", "saving", "probability")]
+    columns = tuple(_column(names[i]) for i in kept)
+    marked = tuple(i for i, arm in enumerate(report.mechanisms) if arm.recommendation.value in ("PILOT", "ROLL-OUT"))
+    yield Table(columns, tuple(tuple(row[i] for i in kept) for row in rows), marked)
+    if baseline is not None:
+        yield Paragraph(text.SUMMARY_NOTE.format(baseline=baseline), "note")
+
+
+def _summary_row(arm: ArmProjection, is_baseline: bool) -> tuple[str, ...]:
+    """Cells of the summary; the baseline saves nothing against itself."""
+    saving = fmt.spread(Quantity.of(arm.saving_usd_per_hour, Unit.USD_PER_HOUR), unit=False)
+    probability = arm.probability_saving_positive
+    return (
+        arm.arm.label,
+        fmt.value(Quantity.of(arm.cost_usd_per_hour, Unit.USD_PER_HOUR)),
+        text.BASELINE_CELL if is_baseline else saving,
+        fmt.spread(Quantity.of(arm.speedup, Unit.TIMES), unit=False),
+        fmt.NOTHING if is_baseline else fmt.value(_optional(probability, Unit.PROBABILITY)),
+        fmt.value(_optional(None if arm.peak_memory_bytes is None else mib(arm.peak_memory_bytes), Unit.MIB)),
+        arm.recommendation.value,
+    )
+
+
+def _column(name: str) -> Column:
+    """A column by its name: texts to the left, labels flexible."""
+    words = ("label", "recommendation", "verdict", "metric", "case")
+    return Column(text.COLUMNS[name], numeric=name not in words, flexible=name == "label")
+
+
+def _use(arm: ArmProjection) -> str:
+    """How one mechanism would run: its configuration, parameters, servers and what a token costs."""
+    sentences = [_use_configuration(arm)]
+    if arm.interpolation_error is not None:
+        error = Quantity(abs(arm.interpolation_error) * 100, Unit.PERCENT)
+        sentences.append(text.say(statement("use.interpolation", error=error)))
+    if arm.arm.params:
+        parameters = ", ".join(f"{name}={value}" for name, value in arm.arm.params)
+        sentences.append(text.say(statement("use.parameters", parameters=parameters)))
+    return " ".join(sentences)
+
+
+def _use_configuration(arm: ArmProjection) -> str:
+    """The configuration with its servers, or why there is none."""
+    if arm.configuration is None:
+        return text.say(statement("use.none", label=arm.arm.label, reason=(arm.reason or "").rstrip(". ") or None))
+    used = str(arm.configuration)
+    if arm.replicas is None or arm.utilization is None:
+        return text.say(statement("use.speed", configuration=used, verdict=arm.verdict.value))
+    said = {
+        "configuration": used,
+        "verdict": arm.verdict.value,
+        "replicas": Quantity.of(replicas_estimate(arm), Unit.COUNT),
+        "utilization": Quantity(arm.utilization * 100, Unit.PERCENT),
+    }
+    if arm.usd_per_million_tokens is None:
+        return text.say(statement("use.unpriced", **said))
+    tokens_cost = Quantity.of(arm.usd_per_million_tokens, Unit.USD_PER_MILLION_TOKENS)
+    return text.say(statement("use.servers", tokens_cost=tokens_cost, **said))
+
+
+def _group(table: GroupTable) -> Iterator[Block]:
+    """The table of one shape, with a line for every row that has no number."""
+    shape = table.group.shape
+    heading = text.HEADINGS["group.held_out" if table.group.held_out else "group"]
+    yield Heading(heading.format(batch_size=shape.batch_size, seq_len=shape.seq_len, batching=table.group.batching), 3)
+    columns = tuple(_column(n) for n in ("label", "latency", "mean", "speedup", "tokens", "memory", "verdict"))
+    yield Table(columns, tuple(_case_row(row) for row in table.rows))
+    silent = [row for row in table.rows if row.status is not Status.OK]
+    if silent:
+        yield Bullets(tuple(f"{row.arm.label}: {row.status.value}: {row.reason or fmt.NOTHING}" for row in silent))
+
+
+def _case_row(row: CaseRow) -> tuple[str, ...]:
+    """Cells of one case; the status stands in the verdict's place where there is no verdict."""
+    verdict = row.verdict.value if row.verdict is not None and row.rounds else row.status.value
+    return (
+        row.arm.label,
+        fmt.spread(Quantity.of(row.latency_ms, Unit.MS), unit=False),
+        fmt.value(_optional(row.mean_ms, Unit.MS)),
+        fmt.spread(Quantity.of(row.speedup, Unit.TIMES), unit=False),
+        fmt.value(_optional(row.tokens_per_s, Unit.TOKENS_PER_SECOND)),
+        fmt.value(_optional(row.peak_memory_mib, Unit.MIB)),
+        verdict,
+    )
+
+
+def _optional(number: float | None, unit: Unit) -> Quantity | None:
+    """A quantity without an interval; None stays None."""
+    return None if number is None else Quantity(number, unit)
+
+
+def _caveats(report: Report) -> Iterator[str]:
+    """A sentence for every doubt, with the mechanisms it touches where it is not all of them."""
+    everybody = {arm.arm.label for arm in report.mechanisms}
+    for note in report.caveats:
+        if note.caveat not in _SAID_ABOVE:
+            yield _caveat(note, everybody)
+
+
+def _caveat(note: CaveatNote, everybody: set[str]) -> str:
+    """One doubt in plain words."""
+    whom = "" if everybody <= set(note.labels) else f" ({', '.join(note.labels)})"
+    return text.CAVEATS[note.caveat] + whom
+
+
+def _environment(run: RunFacts) -> Iterator[str]:
+    """The run, the machine and the software."""
+    here = run.environment
+    yield text.say(
+        statement("run.identity", run_id=run.run_id, created_at=run.created_at, profile=run.profile_name or None,
+                  source=run.profile_source)
+    )  # fmt: skip
+    yield text.say(statement("run.scope", scope=run.scope, phase=run.phase, dtype=run.dtype))
+    threads = "" if here.threads is None else f"{here.threads} threads, "
+    yield text.say(
+        statement("run.device", device_name=here.device_name, device=here.device, threads=threads, host=here.host,
+                  os=here.os)
+    )  # fmt: skip
+    cuda = "".join(f", {name} {version}" for name, version in (("CUDA", here.cuda), ("driver", here.driver)) if version)
+    yield text.say(
+        statement("run.software", castbench=here.castbench, python=here.python, torch=here.torch, cuda=cuda)
+    )  # fmt: skip
+    if run.resumed:
+        yield text.say(statement("run.resumed", times=Quantity(run.resumed, Unit.COUNT)))

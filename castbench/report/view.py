@@ -1,0 +1,217 @@
+"""From a run and its projection to a Report: what is said and in which order; pure, unrounded."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Iterator
+from math import fsum
+
+from castbench.cost.spec import ArmProjection, Price, Projection
+from castbench.findings import CaseFinding, case_findings
+from castbench.plan import Group
+from castbench.records import Caveat, RunRecord
+from castbench.report import headline
+from castbench.report.nouns import (
+    CaseRow,
+    CaveatNote,
+    GroupTable,
+    Money,
+    Quantity,
+    Report,
+    RunFacts,
+    Statement,
+    Unit,
+    statement,
+)
+from castbench.stats import Estimate
+from castbench.units import HOURS_PER_MONTH, HOURS_PER_YEAR, mib, ms
+from castbench.workload.spec import LengthDistribution
+
+_NO_ENDS: tuple[int | None, int | None] = (None, None)
+
+
+def build(record: RunRecord, projection: Projection) -> Report:
+    """The report of a run: pure, every number unrounded."""
+    run, money = _run_facts(record), _money(projection)
+    mechanisms = tuple(arm for arm in projection.arms if arm.arm.role != "ceiling")
+    groups = group_tables(record)
+    return Report(
+        run=run,
+        warnings=tuple(_warnings(run, mechanisms)),
+        headline=headline.sentences(mechanisms, money, groups, run.baseline_label),
+        mechanisms=mechanisms,
+        money=money,
+        ceilings=tuple(_ceilings(mechanisms, money, run.baseline_label)),
+        groups=groups,
+        assumptions=tuple(_assumptions(run, money, projection)),
+        caveats=_caveats(mechanisms, groups),
+        reproduce=_commands(run),
+    )
+
+
+def replicas_estimate(arm: ArmProjection) -> Estimate | None:
+    """Whole servers with the 95 % interval of their distribution over the draws."""
+    if arm.replicas is None:
+        return None
+    if not arm.replicas_shares:
+        return Estimate(arm.replicas)
+    low, high = (_quantile(arm.replicas_shares, share) for share in (0.025, 0.975))
+    return Estimate(arm.replicas, min(low, arm.replicas), max(high, arm.replicas))
+
+
+def _quantile(shares: tuple[tuple[int, float], ...], share: float) -> int:
+    """The smallest value that at least `share` of the distribution does not exceed."""
+    reached = 0.0
+    for count, weight in shares:
+        reached += weight
+        if reached >= share:
+            return count
+    return shares[-1][0]
+
+
+def _run_facts(record: RunRecord) -> RunFacts:
+    """Which run this is."""
+    header, plan = record.header, record.header.plan
+    return RunFacts(
+        run_id=header.run_id, created_at=header.created_at, profile_name=header.profile_name,
+        profile_source=header.profile_source, path=record.path, profile_sha256=header.profile_sha256,
+        comparable_sha256=header.comparable_sha256, plan_sha256=header.plan_sha256, environment=header.environment,
+        phase=plan.served.phase, scope=plan.served.scope, dtype=plan.served.dtype, baseline_label=plan.baseline,
+        same_within=plan.sampling.same_within, damage=record.damage, resumed=len(record.resumed_at),
+    )  # fmt: skip
+
+
+def _money(projection: Projection) -> Money:
+    """What the projection stands on."""
+    return Money(
+        projection.today, projection.baseline, projection.price, projection.demand, projection.mix,
+        projection.money_missing, projection.ceiling, projection.module_ceiling,
+    )  # fmt: skip
+
+
+def _warnings(run: RunFacts, mechanisms: Iterable[ArmProjection]) -> Iterator[Statement]:
+    """What must be read before any number."""
+    if run.environment.device == "fake":
+        yield statement("warning.fake")
+    if run.environment.device == "cpu":
+        yield statement("warning.cpu")
+    if any(Caveat.WRONG_DEVICE in arm.caveats for arm in mechanisms):
+        yield statement("warning.device", device=run.environment.device_name)
+    for what in run.damage:
+        yield statement("warning.damage", what=what)
+
+
+def group_tables(record: RunRecord) -> tuple[GroupTable, ...]:
+    """A table per shape, arms in the plan's order."""
+    by_group: dict[Group, list[CaseRow]] = {}
+    for finding in case_findings(record):
+        by_group.setdefault(finding.group, []).append(_case_row(finding, record.header.plan.mix))
+    return tuple(GroupTable(group, tuple(rows)) for group, rows in by_group.items())
+
+
+def _case_row(found: CaseFinding, mix: LengthDistribution) -> CaseRow:
+    """A finding in the units of a report."""
+    mean_s, outcome = found.mean_step_s, found.outcome
+    peak = outcome.peak_bytes if outcome else None
+    weights = outcome.weights_bytes if outcome else None
+    return CaseRow(
+        arm=found.arm, status=found.status, reason=found.reason,
+        latency_ms=_scaled(found.latency_s, 1e3),
+        mean_ms=None if mean_s is None else ms(mean_s),
+        step_p95_ms=None if found.step_p95_s is None else ms(found.step_p95_s),
+        step_p99_ms=None if found.step_p99_s is None else ms(found.step_p99_s),
+        sequences_per_s=None if mean_s is None else found.group.shape.batch_size / mean_s,
+        tokens_per_s=None if mean_s is None else expected_tokens(found.group, mix) / mean_s,
+        peak_memory_mib=None if peak is None else mib(peak),
+        weights_mib=None if weights is None else mib(weights),
+        parity_error=outcome.parity_error if outcome else None,
+        ran_as=outcome.ran_as if outcome else None,
+        speedup=found.speedup, verdict=found.verdict, rounds=found.rounds, stopped_by=found.stopped_by,
+        caveats=found.caveats,
+    )  # fmt: skip
+
+
+def expected_tokens(group: Group, mix: LengthDistribution) -> float:
+    """Real tokens of one batch: all of a bucketed one; of a padded one the longest row and the others' mean."""
+    rows, longest = group.shape.batch_size, group.shape.seq_len
+    drawn = [(t, s) for t, s in zip(mix.tokens, mix.shares, strict=True) if t <= longest]
+    if group.batching == "bucketed" or not drawn:
+        return float(rows * longest)
+    mean = fsum(t * s for t, s in drawn) / fsum(s for _, s in drawn)
+    return longest + (rows - 1) * mean
+
+
+def _scaled(estimate: Estimate | None, factor: float) -> Estimate | None:
+    """An estimate in another unit."""
+    if estimate is None:
+        return None
+    ends = (None if end is None else end * factor for end in (estimate.low, estimate.high))
+    return Estimate(estimate.value * factor, *ends)
+
+
+def _ceilings(mechanisms: Iterable[ArmProjection], money: Money, baseline_label: str) -> Iterator[Statement]:
+    """What no mechanism can pass, and from which length each one wins."""
+    for key, limit in (("ceiling.mixing", money.ceiling), ("ceiling.module", money.module_ceiling)):
+        if limit is not None:
+            yield statement(key, speedup=Quantity.of(limit, Unit.TIMES), baseline=str(money.baseline))
+    for arm in mechanisms:
+        if arm.crossover != _NO_ENDS and arm.arm.label != baseline_label:
+            yield _crossover(arm, baseline_label)
+
+
+def _crossover(arm: ArmProjection, baseline_label: str) -> Statement:
+    """The bracket [last length not FASTER, first from which all are]."""
+    last, first = arm.crossover
+    key = "crossover.none" if first is None else "crossover.all" if last is None else "crossover.bracket"
+    tokens = {
+        name: None if length is None else Quantity(length, Unit.TOKENS)
+        for name, length in (("last", last), ("first", first))
+    }
+    return statement(key, label=arm.arm.label, baseline=baseline_label, **tokens)
+
+
+def _assumptions(run: RunFacts, money: Money, projection: Projection) -> Iterator[Statement]:
+    """Every number the money stands on, with where it is from."""
+    if money.price is not None:
+        yield price_statement("assumption.price", money.price)
+    if money.demand is not None:
+        yield statement(
+            "assumption.demand", rate=Quantity(money.demand.requests_per_second, Unit.REQUESTS_PER_SECOND),
+            utilization=Quantity(money.demand.max_utilization * 100, Unit.PERCENT),
+        )  # fmt: skip
+    yield statement("assumption.mix", mean=Quantity(money.mix.mean_tokens, Unit.TOKENS), source=money.mix.source)
+    if money.missing is None:
+        yield statement(
+            "assumption.money", month_hours=Quantity(HOURS_PER_MONTH, Unit.GIVEN),
+            year_hours=Quantity(HOURS_PER_YEAR, Unit.GIVEN),
+        )  # fmt: skip
+    margin = Quantity(run.same_within * 100, Unit.PERCENT)
+    yield statement("assumption.margin", baseline=run.baseline_label, margin=margin)
+    for sentence in projection.assumptions:
+        yield statement("verbatim", text=sentence)
+
+
+def price_statement(key: str, price: Price) -> Statement:
+    """A price with its source and date."""
+    return statement(
+        key, price=Quantity(price.usd_per_hour, Unit.GIVEN), name=price.name, plan=price.plan,
+        source=price.source, as_of=price.as_of,
+    )  # fmt: skip
+
+
+def _caveats(mechanisms: Iterable[ArmProjection], groups: Iterable[GroupTable]) -> tuple[CaveatNote, ...]:
+    """Every doubt once, with the labels it touches in the order of the plan."""
+    touched: dict[Caveat, dict[str, None]] = {}
+    for arm in mechanisms:
+        for caveat in arm.caveats:
+            touched.setdefault(caveat, {})[arm.arm.label] = None
+    for row in (row for table in groups for row in table.rows if row.arm.role != "ceiling"):
+        for caveat in row.caveats:
+            touched.setdefault(caveat, {})[row.arm.label] = None
+    return tuple(CaveatNote(caveat, tuple(touched[caveat])) for caveat in Caveat if caveat in touched)
+
+
+def _commands(run: RunFacts) -> tuple[str, ...]:
+    """Commands that measure the same again, and that read this very run again."""
+    read_again = () if run.path is None else (f"castbench report {shlex.quote(run.path)}",)
+    return (f"castbench profile {shlex.quote(run.profile_source)}", *read_again)
