@@ -51,7 +51,7 @@ class RunFileError(CastbenchError):
     exit_code = 4
 
 
-class Interrupted(CastbenchError):
+class Interrupted(CastbenchError):  # noqa: N818 - it is no error
     """The user pressed Ctrl-C; what was measured is kept."""
 
     exit_code = 130

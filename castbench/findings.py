@@ -49,9 +49,7 @@ class CaseFinding:
 def case_findings(record: RunRecord) -> tuple[CaseFinding, ...]:
     """A finding for every case of the plan, group by group, measured or not."""
     plan = record.header.plan
-    return tuple(
-        _finding(record, group, arm) for group in plan.groups for arm in plan.arms
-    )
+    return tuple(_finding(record, group, arm) for group in plan.groups for arm in plan.arms)
 
 
 def paired_log_ratio(rounds: Iterable[RoundRecord], label: str, baseline: str, plan: Plan) -> Estimate | None:

@@ -1,6 +1,6 @@
 """The library's front door: load, plan, measure, read, price; the command line calls nothing below it directly.
 
-    load_plan ─▶ measure ─▶ RunRecord ─▶ project ─▶ Projection        (report, compare and verify read from there)
+load_plan ─▶ measure ─▶ RunRecord ─▶ project ─▶ Projection        (report, compare and verify read from there)
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from castbench.store import read_run as read_run_file
 from castbench.workload.spec import Demand, PriceChoice, SamplingPolicy, WorkloadProfile
 
 if TYPE_CHECKING:
+    from castbench.cost.prices import DeviceKind
     from castbench.cost.spec import Projection
+    from castbench.measure.estimate import PlanEstimate
     from castbench.measure.rig import Rig
     from castbench.measure.runner import Watcher
     from castbench.report.verify import Check
@@ -57,7 +59,8 @@ class AaResult:
 
 def load_profile(name_or_path: str) -> WorkloadProfile:
     """A profile by path or by the name of a shipped one; InputError lists every problem found, of the file's
-    structure and of the mechanisms it asks for, together."""
+    structure and of the mechanisms it asks for, together.
+    """
     from castbench.workload.profile import find_profile, read_profile
 
     path = find_profile(name_or_path)
@@ -152,7 +155,7 @@ def project(
     demand = (demand_of or record).header.economics.demand
     if rate is not None:
         demand = replace(demand, requests_per_second=rate) if demand else Demand(rate)
-    device = record.header.environment.device.partition(":")[0]
+    device = device_kind(record.header.environment.device)
     choice = asked.price_cpu if device == "cpu" else asked.price
     if device == "fake" and choice is None:
         choice = asked.price_cpu
@@ -167,6 +170,21 @@ def project(
     )  # fmt: skip
 
 
+def device_kind(device: str) -> DeviceKind:
+    """cpu, cuda or fake, of a device's name."""
+    kind = device.partition(":")[0]
+    return "cuda" if kind == "cuda" else "fake" if kind == "fake" else "cpu"
+
+
+def describe_plan(plan: Plan, device: str = "cpu") -> PlanEstimate:
+    """What measuring a plan will take on `device`, roughly, and at most."""
+    from castbench.hardware.cpu import read_host
+    from castbench.measure.estimate import estimate_plan
+    from castbench.measure.runner import rates_for
+
+    return estimate_plan(plan, rates_for(device, read_host().usable_cores))
+
+
 def report_bytes(
     record: RunRecord, fmt: str, *, table: str = "summary", price_usd_per_hour: float | None = None,
     rate: float | None = None, redact: bool = False, width: int | None = None, colour: bool | None = None,
@@ -178,7 +196,7 @@ def report_bytes(
     report = view.build(record, project(record, price_usd_per_hour=price_usd_per_hour, rate=rate))
     if redact:
         report = redacted(report)
-    shown_width, shown_colour = _terminal()
+    shown_width, shown_colour = terminal()
     return exporters.render(
         report, fmt, table=table, width=width or shown_width, colour=shown_colour if colour is None else colour
     )
@@ -199,7 +217,7 @@ def baseline_was_measured(record: RunRecord) -> bool:
     return any(f.mean_step_s is not None for f in case_findings(record) if f.arm.label == record.header.plan.baseline)
 
 
-def _terminal() -> tuple[int, bool]:
+def terminal() -> tuple[int, bool]:
     """Columns of standard output, and whether colours are wanted there (a terminal, and NO_COLOR is not set)."""
     is_terminal = sys.stdout.isatty()
     columns = shutil.get_terminal_size((DEFAULT_WIDTH, 24)).columns if is_terminal else DEFAULT_WIDTH
@@ -278,7 +296,8 @@ def text_sha256(text: str) -> str:
 
 def comparable_sha256(plan: Plan) -> str:
     """Hash over what two runs must share to be compared: model, lengths, batch sizes, phase, scope, dtype, seed,
-    baseline and mechanisms; not name, machine, price, demand and sampling."""
+    baseline and mechanisms; not name, machine, price, demand and sampling.
+    """
     mix = (plan.mix.tokens, plan.mix.shares)
     return sha256_of([plan.served, mix, plan.arms, plan.groups, plan.baseline])
 

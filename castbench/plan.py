@@ -1,6 +1,6 @@
 """From a profile to the cases that will be measured: pure, and the same for every device.
 
-    WorkloadProfile ─▶ arms (a mechanism with its parameters, under a label)  ×  groups (one shape each)  =  cases
+WorkloadProfile ─▶ arms (a mechanism with its parameters, under a label)  ×  groups (one shape each)  =  cases
 """
 
 from __future__ import annotations
@@ -159,9 +159,7 @@ def make_plan(profile: WorkloadProfile, only: Sequence[str] = ()) -> Plan:
         max(group.shape.seq_len for group in groups),
     )  # fmt: skip
     unsupported = tuple(_unsupported(arms, groups, served))
-    return Plan(
-        served, profile.lengths, arms, groups, unsupported, profile.baseline, profile.sampling, AnalysisPlan()
-    )
+    return Plan(served, profile.lengths, arms, groups, unsupported, profile.baseline, profile.sampling, AnalysisPlan())
 
 
 def choice_problems(choices: Sequence[MechanismChoice], baseline: str | None) -> list[Problem]:
@@ -182,7 +180,8 @@ def choice_problems(choices: Sequence[MechanismChoice], baseline: str | None) ->
         if label.startswith("ceiling:"):
             problems.append(Problem(where, f"label {label!r} is reserved for the ceilings; choose another"))
         if label in labels:
-            problems.append(Problem(where, f"label {label!r} is already used by mechanisms[{labels[label]}]; give one of them a label of its own"))  # fmt: skip
+            taken = f"label {label!r} is already used by mechanisms[{labels[label]}]"
+            problems.append(Problem(where, f"{taken}; give one of them a label of its own"))
         labels.setdefault(label, index)
     if baseline is not None and not problems and baseline not in labels:
         known = ", ".join(labels)

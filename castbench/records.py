@@ -1,9 +1,9 @@
 """What was observed: samples, rounds, outcomes and the machine they were observed on; immutable, no judgement.
 
-    RunHeader ── once, before the first window
-    RoundRecord ── one per finished round: every arm of a group once      ┐ repeated
-    GroupRecord ── one per finished group: statuses, memory, what stopped it ┘
-    RunRecord ── all of them, as read back from a run file
+RunHeader ── once, before the first window
+RoundRecord ── one per finished round: every arm of a group once      ┐ repeated
+GroupRecord ── one per finished group: statuses, memory, what stopped it ┘
+RunRecord ── all of them, as read back from a run file
 """
 
 from __future__ import annotations

@@ -83,7 +83,8 @@ def hodges_lehmann(values: Sequence[float]) -> float:
 
 def signed_rank_estimate(values: Sequence[float], error: float | None) -> Estimate:
     """Pseudo-median with its exact signed-rank interval of level 1 - `error`; no interval for error None
-    or where so few values cannot reach that level."""
+    or where so few values cannot reach that level.
+    """
     value = hodges_lehmann(values)
     if error is None:
         return Estimate(value)
@@ -128,9 +129,7 @@ def mean_by_epochs(values: Sequence[float], epochs: Sequence[int]) -> Estimate:
 
     No interval below 3 epochs. With unequal epochs the value is the mean of the epoch means.
     """
-    means = [
-        fmean(v for v, e in zip(values, epochs, strict=True) if e == epoch) for epoch in sorted(set(epochs))
-    ]
+    means = [fmean(v for v, e in zip(values, epochs, strict=True) if e == epoch) for epoch in sorted(set(epochs))]
     value = fmean(means)
     if len(means) < 3:
         return Estimate(value)
@@ -156,7 +155,8 @@ def percentile(values: Sequence[float], share: float, at_least: int) -> float | 
 
 def _student_cdf(t: float, degrees: int) -> float:
     """Student's t distribution function for whole degrees of freedom (finite trigonometric sums,
-    Abramowitz and Stegun 26.7.3-26.7.4)."""
+    Abramowitz and Stegun 26.7.3-26.7.4).
+    """
     theta = math.atan(t / math.sqrt(degrees))
     cosine = math.cos(theta)
     odd = degrees % 2 == 1

@@ -1,9 +1,9 @@
 """The run file: one JSON object per line, appended as it is measured, read back whole; see docs/run-format.md.
 
-    {"kind": "header", …}    first, once
-    {"kind": "round", …}     as each round finishes
-    {"kind": "group", …}     as each group finishes
-    {"kind": "resumed", …}   when a later session goes on
+{"kind": "header", …}    first, once
+{"kind": "round", …}     as each round finishes
+{"kind": "group", …}     as each group finishes
+{"kind": "resumed", …}   when a later session goes on
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ class RunWriter:
             path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND, 0o644)
         except FileExistsError:
-            raise RunFileError(f"{path} exists already and is never overwritten; name another file with --out") from None
+            raise RunFileError(
+                f"{path} exists already and is never overwritten; name another file with --out"
+            ) from None
         except OSError as error:
             raise RunFileError(f"cannot write {path}: {error.strerror}; name another place with --out") from None
         writer = cls._locked(path, descriptor)

@@ -25,7 +25,8 @@ def example_profile(**changes: Any) -> WorkloadProfile:
         measure_lengths=(), batch_sizes=(1,), batching=("bucketed", "padded"), phase="inference", scope="encoder",
         attention_share=None, dtype="fp32", seed=3, gpu=None, baseline="sdpa",
         mechanisms=(
-            MechanismChoice("sdpa"), MechanismChoice("naive"), MechanismChoice("cast", (("num_clusters", 8),), "cast-8"),
+            MechanismChoice("sdpa"), MechanismChoice("naive"),
+            MechanismChoice("cast", (("num_clusters", 8),), "cast-8"),
         ),
         demand=Demand(20000.0), price=PriceChoice(2.0), price_cpu=PriceChoice(0.1),
         sampling=SamplingPolicy(min_window_ms=5.0), text=TEXT, source="example.yaml",

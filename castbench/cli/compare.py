@@ -28,8 +28,10 @@ def compare_command(
       castbench compare a100.jsonl l4.jsonl
       castbench compare a100 l4 --price A=3.67 --price B=0.71 --format md
     """
-    from castbench.pipeline import project, read_run, terminal, write_out
-    from castbench.report import comparison, exporters
+    import sys
+
+    from castbench.pipeline import project, read_run, write_out
+    from castbench.report import comparison, exporters, terminal
 
     records = [read_run(ref) for ref in runs]
     labels = comparison.labels_for(records)
@@ -41,7 +43,7 @@ def compare_command(
         for record, label in zip(records, labels, strict=True)
     ]
     compared = comparison.build(list(zip(records, projections, strict=True)), labels, forced=force)
-    width, colour = terminal() if out is None else (80, False)
+    width, colour = terminal.shown_on(sys.stdout) if out is None else (80, False)
     write_out(exporters.render_comparison(compared, fmt, width=width, colour=colour), out)
 
 

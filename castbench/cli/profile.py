@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,16 +18,22 @@ if TYPE_CHECKING:
 
 def profile_command(
     context: typer.Context,
-    workload: Annotated[str | None, typer.Argument(help="A profile's path, or a shipped one's name (quickstart).")] = None,
+    workload: Annotated[
+        str | None, typer.Argument(help="A profile's path, or a shipped one's name (quickstart).")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda:N, or fake (instant, no machine).")] = "auto",
     budget: Annotated[str | None, typer.Option(help="The most the run may take, such as 90s or 5m.")] = None,
     resume: Annotated[str | None, typer.Option(help="Go on with this run (a path, a name, or latest).")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be measured and how long it takes.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be measured and how long it takes.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Run file to write; never overwritten.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     seed: Annotated[int | None, typer.Option(min=0, help="Replaces the profile's seed.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads a worker may use.")] = None,
-    only: Annotated[list[str] | None, typer.Option(help="Measure only this label (repeatable) and the baseline.")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Measure only this label (repeatable) and the baseline.")
+    ] = None,
 ) -> None:
     """Measure a workload profile on this machine, show what it costs, and keep every raw measurement.
 
@@ -40,19 +47,30 @@ def profile_command(
     from castbench.errors import InputError
 
     budget_s = _budget_s(budget)
+    measured: Measured | None
     if resume is not None:
         measured = _resumed(context, resume, workload, budget_s)
     elif workload is None:
         raise InputError("name a workload profile (try: castbench profile quickstart) or a run with --resume")
     else:
-        from castbench.pipeline import check_device, load_plan
+        asked = _Asked(workload, device, dry_run, out, seed, threads, tuple(only or ()), budget_s)
+        measured = _new_run(context, asked)
+    if measured is not None:
+        _show(context, measured, as_json=as_json)
 
-        checked = check_device(device)
-        profile, plan = load_plan(workload, only=only or (), seed=seed)
-        if dry_run:
-            return _show_plan(profile, plan, checked)
-        measured = _measured(context, profile, plan, checked, threads, out, budget_s)
-    _show(context, measured, as_json=as_json)
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What the command line asks of a new run."""
+
+    workload: str
+    device: str
+    dry_run: bool
+    out: Path | None
+    seed: int | None
+    threads: int | None
+    only: tuple[str, ...]
+    budget_s: float | None
 
 
 def _budget_s(budget: str | None) -> float | None:
@@ -73,19 +91,21 @@ def _show_plan(profile: WorkloadProfile, plan: Plan, device: str) -> None:
     typer.echo(plan_text(profile, plan, device))
 
 
-def _measured(
-    context: typer.Context, profile: WorkloadProfile, plan: Plan, device: str,
-    threads: int | None, out: Path | None, budget_s: float | None,
-) -> Measured:  # fmt: skip
-    """A new run."""
+def _new_run(context: typer.Context, asked: _Asked) -> Measured | None:
+    """Measure a profile; under --dry-run only say what would be measured."""
     from castbench.cli.progress import watcher_for
-    from castbench.pipeline import measure, open_rig
+    from castbench.pipeline import check_device, load_plan, measure, open_rig
 
-    rig = open_rig(device, profile.dtype, profile.seed, threads)
+    device = check_device(asked.device)
+    profile, plan = load_plan(asked.workload, only=asked.only, seed=asked.seed)
+    if asked.dry_run:
+        _show_plan(profile, plan, device)
+        return None
+    rig = open_rig(device, profile.dtype, profile.seed, asked.threads)
     if device == "auto" and rig.device == "cpu":
         note(context, "No CUDA device here: measuring on the CPU. The result says nothing about a GPU.")
     with watcher_for(quiet=settings_of(context).quiet) as watcher:
-        return measure(profile, plan, rig, watcher, out=out, budget_s=budget_s)
+        return measure(profile, plan, rig, watcher, out=asked.out, budget_s=asked.budget_s)
 
 
 def _resumed(context: typer.Context, ref: str, workload: str | None, budget_s: float | None) -> Measured:

@@ -8,6 +8,7 @@ from castbench.workload.spec import Demand, LengthDistribution
 
 
 def assumptions(
+    *,
     price: Price | None,
     demand: Demand | None,
     mix: LengthDistribution,
@@ -21,8 +22,10 @@ def assumptions(
         "Batches are full; a bucketed batch holds requests of one length, a padded one is as long as its longest.",
     ]
     if baseline is not None and today is not None:
-        said.append(f"Savings are counted against {baseline}, the cheapest configuration that needs no new model; "
-                    f"today's label at its best is {today}.")  # fmt: skip
+        said.append(
+            f"Savings are counted against {baseline}, the cheapest configuration that needs no new model; "
+            f"today's label at its best is {today}."
+        )
     if attention_share is not None:
         said.append(f"Attention modules are {attention_share:.0%} of a request today (the profile's attention_share).")
     return (*said, *_of_demand(demand), *_of_price(price))

@@ -32,5 +32,6 @@ def seconds_per_request(surface: LatencySurface, mix: LengthDistribution) -> Dra
 
 def rest_of_request(module_today_s: Drawn, attention_share: float) -> Drawn:
     """Drawn seconds of a request outside the attention modules, from the share `a` they have of it today:
-    t * (1 - a) / a."""
+    t * (1 - a) / a.
+    """
     return module_today_s * ((1 - attention_share) / attention_share)

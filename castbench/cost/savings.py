@@ -31,7 +31,7 @@ _OF_BOTH = frozenset({Caveat.FEW_ROUNDS, Caveat.FEW_EPOCHS, Caveat.INCOMPLETE})
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Stage:
-    """What all arms are costed with; demand and price are None where they cannot be used."""
+    """What all arms are costed with; `in_part` says why demand and price cannot be used, and both are None then."""
 
     record: RunRecord
     findings: tuple[CaseFinding, ...]
@@ -41,7 +41,9 @@ class _Stage:
     best: Mapping[str, Configuration]
     verdicts: Mapping[str, Verdict]
     unproven: frozenset[str]
+    today: Configuration | None
     baseline: Configuration | None
+    in_part: str | None
     price: Price | None
     demand: Demand | None
 
@@ -81,6 +83,23 @@ def project(
     `money_missing` says why `price` is None. A run of one attention module (scope attention) gives seconds of the
     module only, unless `attention_share` states the module's share of a request today. `seed` fixes the draws.
     """
+    stage = _staged(record, price, demand, seed, attention_share)
+    plan = stage.plan
+    return Projection(
+        tuple(_projected(stage, arm) for arm in _reported(plan)), stage.today, stage.baseline,
+        _ceiling(stage, "ceiling:mixing"), _ceiling(stage, "ceiling:module"), price, demand, plan.mix,
+        _missing(stage.in_part, price, demand, money_missing),
+        assumptions(
+            price=price, demand=demand, mix=plan.mix, today=stage.today, baseline=stage.baseline,
+            attention_share=attention_share if plan.served.scope == "attention" else None,
+        ),
+    )  # fmt: skip
+
+
+def _staged(
+    record: RunRecord, price: Price | None, demand: Demand | None, seed: int, attention_share: float | None
+) -> _Stage:
+    """Everything that is computed once for all arms."""
     plan = record.header.plan
     findings = case_findings(record)
     times = drawn_times(record, findings, seed)
@@ -90,19 +109,13 @@ def project(
     today = _cheapest(module_s, [plan.baseline])
     baseline = _cheapest(module_s, _replacing(plan))
     request_s = _request_seconds(plan, module_s, today, attention_share)
-    missing = _missing(plan, price, demand, money_missing, today, attention_share)
-    whole = _is_whole(plan, today, attention_share)
+    in_part = _why_in_part(plan, today, attention_share)
     best = {c.label: c for arm in _reported(plan) if (c := _cheapest(request_s, [arm.label])) is not None}
     unproven = _unproven(plan, surfaces, best, baseline)
-    found = verdicts({label: request_s[c] for label, c in best.items()}, baseline and baseline.label, unproven, plan)
-    stage = _Stage(
-        record, findings, surfaces, errors, request_s, best, found, unproven, baseline,
-        price if whole else None, demand if whole else None,
-    )  # fmt: skip
-    return Projection(
-        tuple(_projected(stage, arm, today) for arm in _reported(plan)), today, baseline,
-        _ceiling(stage, "ceiling:mixing"), _ceiling(stage, "ceiling:module"), price, demand, plan.mix, missing,
-        assumptions(price, demand, plan.mix, today, baseline, attention_share if plan.served.scope == "attention" else None),
+    found = verdicts({label: request_s[c] for label, c in best.items()}, _label(baseline), unproven, plan)
+    return _Stage(
+        record, findings, surfaces, errors, request_s, best, found, unproven, today, baseline, in_part,
+        price=None if in_part else price, demand=None if in_part else demand,
     )  # fmt: skip
 
 
@@ -136,9 +149,9 @@ def _request_seconds(
     return {configuration: rest + seconds for configuration, seconds in module_s.items()}
 
 
-def _is_whole(plan: Plan, today: Configuration | None, attention_share: float | None) -> bool:
-    """Whether the seconds are those of whole requests, so that servers and money follow from them."""
-    return plan.served.scope == "encoder" or (attention_share is not None and today is not None)
+def _label(configuration: Configuration | None) -> str | None:
+    """Its label, or None."""
+    return configuration.label if configuration else None
 
 
 def _cheapest(seconds: Mapping[Configuration, Drawn], labels: Iterable[str]) -> Configuration | None:
@@ -147,16 +160,18 @@ def _cheapest(seconds: Mapping[Configuration, Drawn], labels: Iterable[str]) -> 
     return min((c for c in seconds if c.label in wanted), key=lambda c: float(seconds[c][0]), default=None)
 
 
-def _missing(
-    plan: Plan, price: Price | None, demand: Demand | None, no_price: str | None,
-    today: Configuration | None, attention_share: float | None,
-) -> str | None:  # fmt: skip
+def _why_in_part(plan: Plan, today: Configuration | None, attention_share: float | None) -> str | None:
+    """Why the seconds are not those of whole requests; None where they are, and servers and money follow."""
+    if plan.served.scope == "encoder":
+        return None
+    if attention_share is None:
+        return "only an attention module was timed (scope: attention); state attention_share in the profile"
+    return None if today else f"{plan.baseline} has no complete measurement, so the rest of a request is not known"
+
+
+def _missing(in_part: str | None, price: Price | None, demand: Demand | None, no_price: str | None) -> str | None:
     """Why there is no cost per hour; None where there is one."""
-    reasons = []
-    if plan.served.scope == "attention" and attention_share is None:
-        reasons.append("only an attention module was timed (scope: attention); state attention_share in the profile")
-    elif not _is_whole(plan, today, attention_share):
-        reasons.append(f"{plan.baseline} has no complete measurement, so the rest of the request is not known")
+    reasons = [in_part] if in_part else []
     if price is None:
         reasons.append(no_price or "no price is known; give one with --price")
     if demand is None:
@@ -176,7 +191,7 @@ def _unproven(
     return frozenset(best) if baseline is not None and baseline.label in few else frozenset(few)
 
 
-def _projected(stage: _Stage, arm: Arm, today: Configuration | None) -> ArmProjection:
+def _projected(stage: _Stage, arm: Arm) -> ArmProjection:
     """One arm's row."""
     configuration = stage.best.get(arm.label)
     seconds = stage.request_s[configuration] if configuration else None
@@ -185,7 +200,7 @@ def _projected(stage: _Stage, arm: Arm, today: Configuration | None) -> ArmProje
     quality = quality_of(stage.plan, arm)
     verdict = stage.verdicts.get(arm.label, Verdict.UNCLEAR)
     word = recommend(
-        quality, verdict, _saving_probability(stage, configuration, fleet), _beats_today(stage, configuration, today)
+        quality, verdict, _saving_probability(stage, configuration, fleet), _beats_today(stage, configuration)
     )
     return ArmProjection(
         arm=arm, configuration=configuration, reason=None if configuration else stage.surfaces.why_none(arm.label),
@@ -199,7 +214,7 @@ def _projected(stage: _Stage, arm: Arm, today: Configuration | None) -> ArmProje
         probability_saving_positive=bill.probability, capacity_released_units_per_hour=bill.released,
         cash_saving_usd_per_hour=bill.saving, speedup=_speedup(stage, configuration), verdict=verdict,
         peak_memory_bytes=_peak_memory(stage, configuration),
-        crossover=crossover(stage.record, stage.findings, arm.label, stage.baseline and stage.baseline.label),
+        crossover=crossover(stage.record, stage.findings, arm.label, _label(stage.baseline)),
         interpolation_error=stage.errors.get(arm.label),
         recommendation=word, quality_status=quality, caveats=_caveats(stage, arm, configuration, quality),
     )  # fmt: skip
@@ -233,8 +248,9 @@ def _saving_probability(stage: _Stage, configuration: Configuration | None, flee
     return share(saved > 0, saved)
 
 
-def _beats_today(stage: _Stage, configuration: Configuration | None, today: Configuration | None) -> float | None:
+def _beats_today(stage: _Stage, configuration: Configuration | None) -> float | None:
     """Probability that a configuration is faster than today's by more than the margin; None on too few rounds."""
+    today = stage.today
     if configuration is None or today is None or {configuration.label, today.label} & stage.unproven:
         return None
     margin = stage.plan.sampling.same_within

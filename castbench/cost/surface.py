@@ -72,7 +72,8 @@ class Surfaces:
 
 def drawn_times(record: RunRecord, findings: Iterable[CaseFinding], seed: int) -> Times:
     """Mean wall seconds per step of every usable case: the mean over valid rounds of the window means, drawn jointly
-    per group, so that arms measured in the same rounds stay paired."""
+    per group, so that arms measured in the same rounds stay paired.
+    """
     labels: dict[str, list[str]] = {}
     for finding in findings:
         if finding.mean_step_s is not None:
@@ -107,7 +108,7 @@ def build_surfaces(plan: Plan, findings: Sequence[CaseFinding], times: Times) ->
 
 
 def interpolation_errors(plan: Plan, surfaces: Surfaces, times: Times) -> dict[str, float]:
-    """By label: interpolated over measured seconds at the held-out point, minus 1; the largest where there are several."""
+    """By label: interpolated over measured seconds at the held-out point, minus 1; the largest one."""
     errors: dict[str, float] = {}
     for group in plan.groups:
         for arm in plan.arms if group.held_out else ():

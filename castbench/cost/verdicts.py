@@ -44,7 +44,8 @@ def crossover(
     record: RunRecord, findings: Sequence[CaseFinding], label: str, baseline: str | None
 ) -> tuple[int | None, int | None]:
     """At batch 1: the last length at which `label` is not FASTER than `baseline`, and the first from which it always
-    is; a None says that there is none. A length that `label` failed at counts as not FASTER."""
+    is; a None says that there is none. A length that `label` failed at counts as not FASTER.
+    """
     lengths: list[tuple[int, bool]] = []
     for finding in findings:
         alone = finding.group.shape.batch_size == 1 and not finding.group.held_out and finding.arm.label == label

@@ -34,7 +34,8 @@ FAKE_RATES = DeviceRates("castbench fake device", 100e12, 60e12, 1.5e12, 4e-6)
 
 def rough_cpu_rates(cores: int) -> DeviceRates:
     """Typical fp32 rates of a server CPU, for estimates before a run only: about 50 GFLOP/s per core in matrix
-    products, half of that in attention, 10 GB/s per core."""
+    products, half of that in attention, 10 GB/s per core.
+    """
     return DeviceRates(f"{cores} CPU cores (rough)", 50e9 * cores, 25e9 * cores, 10e9 * cores, 4e-6)
 
 

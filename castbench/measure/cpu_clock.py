@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from time import perf_counter_ns
 from typing import Protocol
 
@@ -58,5 +59,5 @@ class CpuClock:
         for index in range(steps):
             self.last_output = step(index)
             stamps.append(perf_counter_ns())
-        times = [(after - before) / 1e9 for before, after in zip(stamps, stamps[1:], strict=False)]
+        times = [(after - before) / 1e9 for before, after in pairwise(stamps)]
         return WindowTimes((stamps[-1] - stamps[0]) / 1e9, tuple(times[:STEP_TIMES_KEPT]))

@@ -1,7 +1,7 @@
 """The one seam to CUDA's clocks and memory statistics: events, synchronisation, cache flush.
 
-    settle ≥ 0.3 s ─▶ [event step event] × steps ─▶ one synchronise ─▶ [step synchronise] × a few
-                      throughput, device time                          latency as one request feels it
+settle ≥ 0.3 s ─▶ [event step event] × steps ─▶ one synchronise ─▶ [step synchronise] × a few
+                  throughput, device time                          latency as one request feels it
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class CudaClock:
             size = 2 * max(l2_bytes, _MIN_L2_BYTES)
             self._flush = torch.empty(size, dtype=torch.int8, device=self._device)
 
-    def settle(self, step: Step, step_s: float, window_s: float) -> None:
+    def settle(self, step: Step, step_s: float, window_s: float) -> None:  # noqa: ARG002 - the clock's signature
         """Run the arm untimed for at least SETTLE_S, however short its steps are."""
         until = perf_counter() + max(SETTLE_S, window_s)
         while perf_counter() < until:
@@ -45,8 +45,8 @@ class CudaClock:
 
     def time_window(self, step: Step, steps: int) -> WindowTimes:
         """Both clocks of a window. With a cold cache the elapsed time is the device's, since the flush is not work."""
-        starts = [torch.cuda.Event(enable_timing=True) for _ in range(steps)]
-        ends = [torch.cuda.Event(enable_timing=True) for _ in range(steps)]
+        starts = [_event() for _ in range(steps)]
+        ends = [_event() for _ in range(steps)]
         torch.cuda.synchronize(self._device)
         began = perf_counter()
         for index in range(steps):
@@ -74,6 +74,11 @@ class CudaClock:
             torch.cuda.synchronize(self._device)
             times.append(perf_counter() - began)
         return tuple(times)
+
+
+def _event() -> torch.cuda.Event:
+    """An event that reads the device's clock."""
+    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]  # torch has no types here
 
 
 def reset_peak(device: torch.device) -> int:

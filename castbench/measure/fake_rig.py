@@ -53,7 +53,7 @@ class FakeRig:
         """A quiet host."""
         return Conditions(load_average=0.0, steal_share=0.0)
 
-    def parity_error(self, plan: Plan, arm: Arm) -> float:
+    def parity_error(self, plan: Plan, arm: Arm) -> float:  # noqa: ARG002 - the rig's signature
         """The fake computes nothing, so nothing differs."""
         return 0.0
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from castbench.measure.rig import CaseFailed
 from castbench.mechanisms import params as mechanism_params
 from castbench.mechanisms import registry
 from castbench.mechanisms.spec import MechanismSpec, Problem
-from castbench.measure.rig import CaseFailed
 from castbench.plan import Arm, ServedModel
 from castbench.records import Status
 
@@ -35,7 +35,8 @@ def parity_error(served: ServedModel, arm: Arm, device: torch.device, dtype: tor
     worst = max(_error(spec, module, x_BNM, None), _error(spec, module, x_BNM, mask_BN))
     if not worst <= TOLERANCE[dtype]:
         raise CaseFailed(
-            Status.PARITY, f"differs from its reference by {worst:.2g} of the largest value; allowed {TOLERANCE[dtype]:.2g}"
+            Status.PARITY,
+            f"differs from its reference by {worst:.2g} of the largest value; allowed {TOLERANCE[dtype]:.2g}",
         )
     return worst
 

@@ -1,7 +1,7 @@
 """The seam between the runner and what it measures on: a rig opens epochs, an epoch times windows.
 
-    runner ──▶ Rig.open_epoch ──▶ Epoch.prepare(arm) … Epoch.window(arm) … Epoch.close     torch_rig: a worker process
-                                                                                         fake_rig: a virtual clock
+runner ──▶ Rig.open_epoch ──▶ Epoch.prepare(arm) … Epoch.window(arm) … Epoch.close     torch_rig: a worker process
+                                                                                     fake_rig: a virtual clock
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Decides what runs when: groups, rounds in fresh random order, looks, worker processes, budgets; appends as it goes.
 
-    group:  parity ─▶ [ epoch: prepare every arm ─▶ round ─▶ round ─▶ … ] ─▶ [ epoch … ] ─▶ memory pass ─▶ group line
-    round:  every arm once, order drawn anew; a round in which an arm fails is dropped and done again without it
+group:  parity ─▶ [ epoch: prepare every arm ─▶ round ─▶ round ─▶ … ] ─▶ [ epoch … ] ─▶ memory pass ─▶ group line
+round:  every arm once, order drawn anew; a round in which an arm fails is dropped and done again without it
 """
 
 from __future__ import annotations

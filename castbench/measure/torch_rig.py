@@ -42,9 +42,7 @@ class Worker:
         context.set_forkserver_preload(["castbench.measure.worker"])
         self._connection: Connection
         self._connection, theirs = context.Pipe()
-        self._process: ForkServerProcess = context.Process(
-            target=_serve, args=(theirs, device, threads), daemon=True
-        )
+        self._process: ForkServerProcess = context.Process(target=_serve, args=(theirs, device, threads), daemon=True)
         self._process.start()
         theirs.close()
 

@@ -113,7 +113,7 @@ class Bench:
         built = self._built[arm.label] = self._build(plan, group, arm)
         self._clock.time_window(built.step, 1)
         built.warm_step_s = self._clock.time_window(built.step, 1).elapsed_s
-        self._require_finite(built)
+        self._require_finite()
         attention = _attention_of(built.module)
         facts = self._data_facts(built, attention)
         return Prepared(built.warm_step_s, getattr(attention, "ran_as", None), facts)
@@ -129,7 +129,7 @@ class Bench:
             return built.step(offset + index)
 
         times = self._clock.time_window(step, steps)
-        self._require_finite(built)
+        self._require_finite()
         return Sample(
             arm.label, order, steps, times.elapsed_s, times.step_times_s,
             device_s=times.device_s, host_launch_s=times.host_launch_s,
@@ -169,9 +169,7 @@ class Bench:
     def _clustered_time_ratio(self, built: Built, plan: Plan, group: Group) -> float:
         """Time on inputs that are clustered by construction over time on the pool, steps alternating."""
         dtype = _DTYPES[plan.served.dtype]
-        pool = make_pool(
-            plan.served, plan.mix, group, plan.served.seed, 1, self._device, dtype, clustered=True
-        )
+        pool = make_pool(plan.served, plan.mix, group, plan.served.seed, 1, self._device, dtype, clustered=True)
         clustered = make_step(built.module, pool, plan.served.phase)
         pairs = [
             (self._clock.time_window(clustered, 1).elapsed_s, self._clock.time_window(built.step, 1).elapsed_s)
@@ -179,7 +177,7 @@ class Bench:
         ]
         return min(c for c, _ in pairs) / min(i for _, i in pairs)
 
-    def _require_finite(self, built: Built) -> None:
+    def _require_finite(self) -> None:
         """NONFINITE unless the last step's output is finite throughout."""
         if not bool(torch.isfinite(self._clock.last_output).all()):
             raise CaseFailed(Status.NONFINITE, "the output holds NaN or infinity")

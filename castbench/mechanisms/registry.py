@@ -61,7 +61,8 @@ def _loaded(point: Any) -> MechanismSpec:
     try:
         spec = point.load()
     except Exception as error:
-        raise CastbenchError(f"entry point {point.value} (group {ENTRY_POINT_GROUP}) cannot be loaded: {error}") from error
+        where = f"entry point {point.value} (group {ENTRY_POINT_GROUP})"
+        raise CastbenchError(f"{where} cannot be loaded: {error}") from error
     if not isinstance(spec, MechanismSpec):
         raise CastbenchError(f"entry point {point.value} (group {ENTRY_POINT_GROUP}) is not a MechanismSpec")
     return spec

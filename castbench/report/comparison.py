@@ -213,7 +213,7 @@ def _notes(first: Projection, label: str, unlike: Sequence[Statement]) -> Iterat
         yield statement("compare.no_demand", run=label)
     else:
         yield statement(
-            "compare.demand", run=label, rate=Quantity(first.demand.requests_per_second, Unit.REQUESTS_PER_SECOND),
+            "compare.demand", run=label, rate=Quantity(first.demand.requests_per_second, Unit.GIVEN),
             utilization=Quantity(first.demand.max_utilization * 100, Unit.PERCENT),
         )  # fmt: skip
 

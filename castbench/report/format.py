@@ -2,7 +2,8 @@
 
 Digits follow the uncertainty: an interval is shown to the step its own width supports, rounded outward so that it
 is never narrower than what was measured, and its value to the same step. Without an interval: three significant
-digits, and no whole digit of a number below a million is dropped.
+digits (two of a percentage), and no whole digit of a number below a million is dropped. Money comes in multiples of
+a server's price, so its interval says little about its digits: three of the larger end.
 """
 
 from __future__ import annotations
@@ -30,13 +31,12 @@ _SUFFIX = {
     Unit.PROBABILITY: "",
     Unit.TOKENS: " tokens",
     Unit.TOKENS_PER_SECOND: " tokens/s",
-    Unit.REQUESTS_PER_SECOND: " requests/s",
     Unit.COUNT: "",
     Unit.GIVEN: "",
 }
 _WHOLE = {Unit.COUNT, Unit.TOKENS}
 _STEPPED = {Unit.USD, Unit.USD_PER_HOUR}
-"""Multiples of a server's price: their intervals keep one digit more, so that 3.67 is not read as 3."""
+"""Multiples of a server's price."""
 
 
 def text(quantity: Quantity | None) -> str:
@@ -70,6 +70,12 @@ def value(quantity: Quantity | None) -> str:
     return _grouped(_to_step(quantity.value, _step(quantity)))
 
 
+def relation(quantity: Quantity) -> str:
+    """A probability behind its name: "= 61 %", "> 99 %"."""
+    shown = value(quantity)
+    return shown if shown[0] in "<>" else f"= {shown}"
+
+
 def _interval(quantity: Quantity) -> str | None:
     """low–high, rounded outward; one number where both ends are equal; None without an interval."""
     low, high = quantity.low, quantity.high
@@ -85,14 +91,15 @@ def _interval(quantity: Quantity) -> str | None:
 def _step(quantity: Quantity) -> Decimal:
     """The power of ten that the quantity's last shown digit stands for."""
     low, high = quantity.low, quantity.high
-    if low is None or high is None or low == high:
-        return _step_of_digits(quantity.value, _SIGNIFICANT_DIGITS)
-    if not (math.isfinite(low) and math.isfinite(high)):
-        return _step_of_digits(quantity.value, _SIGNIFICANT_DIGITS)
+    known = [end for end in (quantity.value, low, high) if end is not None and math.isfinite(end)]
+    if quantity.unit in _STEPPED:
+        return Decimal(10) ** (_exponent(max(map(abs, known))) - _SIGNIFICANT_DIGITS + 1)
+    if low is None or high is None or low == high or len(known) < 3:
+        return _step_of_digits(quantity.value, 2 if quantity.unit is Unit.PERCENT else _SIGNIFICANT_DIGITS)
     width = high - low
     exponent = _exponent(width)
     # A width that starts with 1 or 2 keeps a second digit: 1.2 and 1.9 must not both become "1 wide".
-    if quantity.unit in _STEPPED or width < 3 * 10.0**exponent:
+    if width < 3 * 10.0**exponent:
         exponent -= 1
     finest = _exponent(max(abs(low), abs(high))) - _MOST_DIGITS + 1
     return Decimal(10) ** max(exponent, finest)
@@ -115,12 +122,12 @@ def _to_step(number: float, step: Decimal, rounding: str = ROUND_HALF_EVEN) -> D
     """The multiple of `step` that `rounding` leads to."""
     if not math.isfinite(number):
         return Decimal(0)
-    return (_decimal(number) / step).to_integral_value(rounding=rounding) * step
+    return (_decimal(number) / step).to_integral_value(rounding=rounding).quantize(Decimal(1)) * step
 
 
 def _decimal(number: float) -> Decimal:
-    """A number with exactly the digits that its shortest spelling has."""
-    return Decimal(repr(number))
+    """A number with exactly the digits that its shortest spelling has; 40.0 has no decimals."""
+    return Decimal(int(number)) if number == int(number) else Decimal(repr(number))
 
 
 def _grouped(number: Decimal) -> str:

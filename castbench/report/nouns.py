@@ -25,7 +25,6 @@ class Unit(StrEnum):
     PROBABILITY = "probability"
     TOKENS = "tokens"
     TOKENS_PER_SECOND = "tokens_per_second"
-    REQUESTS_PER_SECOND = "requests_per_second"
     COUNT = "count"
     GIVEN = "given"
 

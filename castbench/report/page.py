@@ -75,7 +75,7 @@ _SAID_ABOVE = (Caveat.CPU_RUN, Caveat.FAKE_DEVICE, Caveat.WRONG_DEVICE)
 def of_report(report: Report) -> tuple[Block, ...]:
     """The page of a report, in the order of reading."""
     return (
-        Heading(text.HEADINGS["report"], 1),
+        _title(report.run),
         *(Paragraph(text.say(said), "warning") for said in report.warnings),
         *(Paragraph(text.say(said), "lead") for said in report.headline),
         *_summary(report),
@@ -88,6 +88,12 @@ def of_report(report: Report) -> tuple[Block, ...]:
         Heading(text.HEADINGS["reproduce"]),
         Commands(report.reproduce),
     )
+
+
+def _title(run: RunFacts) -> Heading:
+    """The page's title, with the profile's name where it has one."""
+    key = "report" if run.profile_name else "report.nameless"
+    return Heading(text.HEADINGS[key].format(profile=run.profile_name), 1)
 
 
 def _listed(heading: str, items: Iterable[str]) -> Iterator[Block]:
@@ -141,7 +147,7 @@ def _use(arm: ArmProjection) -> str:
         error = Quantity(abs(arm.interpolation_error) * 100, Unit.PERCENT)
         sentences.append(text.say(statement("use.interpolation", error=error)))
     if arm.arm.params:
-        parameters = ", ".join(f"{name}={value}" for name, value in arm.arm.params)
+        parameters = ", ".join(f"{name}={value}" for name, value in arm.arm.params if value is not None)
         sentences.append(text.say(statement("use.parameters", parameters=parameters)))
     return " ".join(sentences)
 
@@ -172,6 +178,10 @@ def _group(table: GroupTable) -> Iterator[Block]:
     yield Heading(heading.format(batch_size=shape.batch_size, seq_len=shape.seq_len, batching=table.group.batching), 3)
     columns = tuple(_column(n) for n in ("label", "latency", "mean", "speedup", "tokens", "memory", "verdict"))
     yield Table(columns, tuple(_case_row(row) for row in table.rows))
+    counts = [row.rounds for row in table.rows if row.rounds]
+    if counts:
+        rounds = Quantity(min(counts), Unit.COUNT, min(counts), max(counts))
+        yield Paragraph(text.say(statement("group.end", rounds=rounds, stopped_by=table.rows[0].stopped_by)), "note")
     silent = [row for row in table.rows if row.status is not Status.OK]
     if silent:
         yield Bullets(tuple(f"{row.arm.label}: {row.status.value}: {row.reason or fmt.NOTHING}" for row in silent))
@@ -206,8 +216,8 @@ def _caveats(report: Report) -> Iterator[str]:
 
 def _caveat(note: CaveatNote, everybody: set[str]) -> str:
     """One doubt in plain words."""
-    whom = "" if everybody <= set(note.labels) else f" ({', '.join(note.labels)})"
-    return text.CAVEATS[note.caveat] + whom
+    whom = "" if everybody <= set(note.labels) else f"{', '.join(note.labels)}: "
+    return whom + text.CAVEATS[note.caveat]
 
 
 def _environment(run: RunFacts) -> Iterator[str]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
+import shutil
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from castbench.report.page import Block, Bullets, Commands, Heading, Paragraph, Table
 from castbench.report.text import legible
@@ -31,6 +33,13 @@ def draw(blocks: Sequence[Block], *, width: int = 80, colour: bool = False) -> b
         _draw_block(console, block)
     lines = sink.getvalue().splitlines()
     return ("\n".join(line.rstrip() for line in lines) + "\n").encode("utf-8", "replace")
+
+
+def shown_on(stream: TextIO) -> tuple[int, bool]:
+    """Width and colour for a stream: its own on a terminal (no colour under NO_COLOR), 80 and none elsewhere."""
+    if not stream.isatty():
+        return 80, False
+    return shutil.get_terminal_size((80, 24)).columns, not os.environ.get("NO_COLOR")
 
 
 def _draw_block(console: Console, block: Block) -> None:

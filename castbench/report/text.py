@@ -43,7 +43,7 @@ SENTENCES: dict[str, str] = {
     "headline.alone": "Nothing was measured that could replace it.",
     "headline.no_money": "No cost can be given: {why}.",
     "headline.speed": "Over your traffic {configuration} runs at {speedup:spread} the speed of {baseline}: {verdict}.",
-    "headline.sure": "How sure: P(saving > 0) is {probability}, from {rounds:spread} rounds per shape; ranges are"
+    "headline.sure": "How sure: P(saving > 0) {probability:relation}, from {rounds:spread} rounds per shape; ranges are"
     " 95 % intervals for this machine on this day.",
     "headline.sure_of_speed": "How sure: {rounds:spread} rounds per shape; ranges are 95 % intervals for this machine"
     " on this day.",
@@ -52,7 +52,7 @@ SENTENCES: dict[str, str] = {
     "headline.unmeasured_objective": "Not measured: whether the objective {objective} is met.",
     "headline.unmeasured_both": "Not measured: quality, and whether the objective {objective} is met.",
     # --- ceilings
-    "ceiling.mixing": "Even free attention mixing would only give {speedup} over {baseline} (Amdahl's ceiling).",
+    "ceiling.mixing": "Amdahl's ceiling: even free attention mixing would only give {speedup} over {baseline}.",
     "ceiling.module": "With no attention module at all it would be {speedup}.",
     "crossover.bracket": "{label}: FASTER than {baseline} from {first} on, not at {last} (batch 1).",
     "crossover.all": "{label}: FASTER than {baseline} at every measured length, from {first} on (batch 1).",
@@ -64,11 +64,12 @@ SENTENCES: dict[str, str] = {
     "use.unpriced": "{configuration}: {verdict}; servers needed {replicas:spread}, {utilization} busy.",
     "use.speed": "{configuration}: {verdict}.",
     "use.none": "{label}: no cost, because {reason}.",
+    "group.end": "{rounds:spread} rounds, ended by {stopped_by}.",
     "use.parameters": "Parameters: {parameters}.",
     "use.interpolation": "Interpolation was off by {error} at the held-out length.",
     # --- assumptions
     "assumption.price": "Price: {price} $/h for {name}, {plan}; {source}, {as_of}.",
-    "assumption.demand": "Demand: {rate}, servers at most {utilization} busy; from the profile or --rate.",
+    "assumption.demand": "Demand: {rate} requests/s, servers at most {utilization} busy; from the profile or --rate.",
     "assumption.mix": "Lengths: {mean} on average; {source}.",
     "assumption.money": "Money is projected from the measured mean times, in whole billing units; a month has"
     " {month_hours} hours, a year {year_hours}.",
@@ -84,7 +85,7 @@ SENTENCES: dict[str, str] = {
     "compare.difference": "They differ in {what}.",
     "compare.unpaired": "The machines were measured apart: differences between them carry differences of day and"
     " machine, not only of device.",
-    "compare.demand": "Demand is that of {run}: {rate}, at most {utilization} busy.",
+    "compare.demand": "Demand is that of {run}: {rate} requests/s, at most {utilization} busy.",
     "compare.no_demand": "{run} states no demand: servers and cost per hour are not known.",
     "compare.cheapest": "Cheapest overall: {configuration} on {run}, at {cost}.",
     "compare.no_cheapest": "Cheapest overall: not known, because no cost per hour is known.",
@@ -122,7 +123,8 @@ QUALITY: dict[QualityStatus, str] = {
 }
 
 HEADINGS: dict[str, str] = {
-    "report": "castbench report",
+    "report": "castbench report: {profile}",
+    "report.nameless": "castbench report",
     "summary": "Summary (projected from measurements)",
     "summary.speed": "Summary (measured)",
     "use": "How each would run",
@@ -179,7 +181,7 @@ class _Spoken:
     quantity: Quantity
 
     def __format__(self, how: str) -> str:
-        ways = {"": fmt.text, "spread": fmt.spread, "value": fmt.value}
+        ways = {"": fmt.text, "spread": fmt.spread, "value": fmt.value, "relation": fmt.relation}
         return ways[how](self.quantity)
 
 

@@ -176,7 +176,7 @@ def _assumptions(run: RunFacts, money: Money, projection: Projection) -> Iterato
         yield price_statement("assumption.price", money.price)
     if money.demand is not None:
         yield statement(
-            "assumption.demand", rate=Quantity(money.demand.requests_per_second, Unit.REQUESTS_PER_SECOND),
+            "assumption.demand", rate=Quantity(money.demand.requests_per_second, Unit.GIVEN),
             utilization=Quantity(money.demand.max_utilization * 100, Unit.PERCENT),
         )  # fmt: skip
     yield statement("assumption.mix", mean=Quantity(money.mix.mean_tokens, Unit.TOKENS), source=money.mix.source)

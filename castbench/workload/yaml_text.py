@@ -77,7 +77,7 @@ def parse_yaml(text: str, source: str) -> Any:
         _refuse(source, mark.line + 1 if mark else 1, f"not valid YAML: {_plain_words(error)}")
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        what = f"a character that text files do not have (#x{ord(str(error.character)):04x}); is it a binary file?"
+        what = f"a character that text files do not have (#x{int(error.character):04x}); is it a binary file?"
         _refuse(source, line, what)
     except (ValueError, OverflowError) as error:
         _refuse(source, 1, f"not valid YAML: {error}")

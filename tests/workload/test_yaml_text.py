@@ -41,7 +41,7 @@ def test_keys_are_text_and_quotes_make_text() -> None:
         ("a: &x 1\nb: 2\n", 1, "anchors and aliases"),
         ("a: 1\nb: *x\n", 2, "anchors and aliases"),
         ("a: &a [1,1]\nb: &b [*a,*a]\nc: [*b,*b]\n", 1, "anchors and aliases"),
-        ("a:\n" + "[" * 30 + "]" * 30, 2, "nested more than"),
+        ("a:\n " + "[" * 30 + "]" * 30, 2, "nested more than"),
         ("[" * 50_000, 1, "nested more than"),
         ("a: 1\n---\nb: 2\n", 2, "second document"),
         ("a: [1, 2\n", 2, "not valid YAML"),

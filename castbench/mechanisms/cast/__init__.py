@@ -125,7 +125,7 @@ def _sizes(params: CastParams, problem: Problem) -> tuple[int, int]:
 def __getattr__(name: str) -> Any:
     """CastAttention on first use: the description above must not import torch."""
     if name == "CastAttention":
-        from castbench.mechanisms.cast.module import CastAttention  # noqa: PLC0415 - this is where torch begins
+        from castbench.mechanisms.cast.module import CastAttention
 
         return CastAttention
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,254 @@
+"""Synthetic runs and projections: a case per situation a report must cope with, no measuring and no pricing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from castbench.cost.spec import ArmProjection, Configuration, Price, Projection, QualityStatus, Recommendation
+from castbench.plan import AnalysisPlan, Arm, Group, Plan, ServedModel, Unsupported
+from castbench.records import (
+    Caveat,
+    Environment,
+    GroupRecord,
+    Outcome,
+    RoundRecord,
+    RunHeader,
+    RunRecord,
+    Sample,
+    Status,
+)
+from castbench.report import view
+from castbench.report.nouns import Report
+from castbench.stats import Estimate, Verdict
+from castbench.workload.spec import Demand, LengthDistribution, ModelSpec, SamplingPolicy, ServiceObjective, Shape
+
+SDPA = Arm("sdpa", "sdpa", (), "baseline", True)
+NAIVE = Arm("naive", "naive", (), "candidate", True)
+CAST = Arm("cast-32", "cast", (("num_clusters", 32), ("cluster_size", None), ("clustering", "top_k")), "candidate", False)
+MIXING = Arm("ceiling:mixing", "mixing_ceiling", (), "ceiling", False)
+MODULE = Arm("ceiling:module", "module_ceiling", (), "ceiling", False)
+ARMS = (SDPA, NAIVE, CAST, MIXING, MODULE)
+
+GROUPS = (
+    Group(Shape(1, 512), "bucketed"),
+    Group(Shape(1, 4096), "bucketed"),
+    Group(Shape(8, 4096), "padded"),
+)
+MIX = LengthDistribution((512, 2048, 4096), (0.5, 0.3, 0.2), True, "shares in the profile")
+DEMAND = Demand(40.0, ServiceObjective(p99_ms=250), 0.7)
+PRICE = Price(3.673, "NC24ads A100 v4", "on_demand", 1, "2026-11-01", "azure.example/prices", cloud="azure")
+
+SPEED = {"sdpa": 1.0, "naive": 1.8, "cast-32": 0.55, "ceiling:mixing": 0.5, "ceiling:module": 0.4}
+"""Time per step relative to sdpa."""
+
+
+def plan(arms: tuple[Arm, ...] = ARMS, groups: tuple[Group, ...] = GROUPS, unsupported: tuple[Unsupported, ...] = ()) -> Plan:
+    """A plan over the given arms and groups; its baseline is the first arm."""
+    served = ServedModel(ModelSpec(6, 512, 8, 2048, 30522), "encoder", "inference", "bf16", 0, 4096)
+    return Plan(served, MIX, arms, groups, unsupported, arms[0].label, SamplingPolicy(), AnalysisPlan())
+
+
+def environment(device: str = "cuda:0", device_name: str = "NVIDIA A100-PCIE-80GB") -> Environment:
+    """A machine."""
+    return Environment(
+        device, device_name, "gpu-host-7", "Linux 6.8", "3.11.9", "0.1.0", torch="2.13.0", cuda="12.8", driver="570.1",
+        device_uuid="GPU-1234", threads=2,
+    )  # fmt: skip
+
+
+def record(
+    of: Plan | None = None, *, rounds: int = 16, device: str = "cuda:0", device_name: str = "NVIDIA A100-PCIE-80GB",
+    outcomes: dict[tuple[str, str], Outcome] | None = None, comparable: str = "c0ffee", scale: float = 1.0,
+    path: str | None = "castbench-runs/contracts.jsonl",
+) -> RunRecord:  # fmt: skip
+    """A run of `rounds` rounds per group, its times following SPEED with a little deterministic jitter."""
+    of = of or plan()
+    header = RunHeader(
+        1, "contracts-20261123-1", "2026-11-23T09:00:00+00:00", "/home/mai/secret/contracts.yaml", "name: contracts\n",
+        "a" * 64, comparable, of, "b" * 64, "d" * 64, environment(device, device_name), "contracts",
+    )  # fmt: skip
+    special = outcomes or {}
+    made = tuple(
+        _round(of, group, number, special, scale) for group in of.groups for number in range(rounds)
+    )
+    finished = tuple(_group_record(of, group, rounds, special) for group in of.groups)
+    return RunRecord(header, made, finished, path=path)
+
+
+def _round(of: Plan, group: Group, number: int, special: dict[tuple[str, str], Outcome], scale: float) -> RoundRecord:
+    arms = [arm for arm in of.arms_of(group) if (group.key, arm.label) not in special]
+    samples = tuple(_sample(arm, group, order, number, scale) for order, arm in enumerate(arms))
+    return RoundRecord(group.key, number, min(number // 3, 4), samples)
+
+
+def _sample(arm: Arm, group: Group, order: int, number: int, scale: float) -> Sample:
+    base_s = 2e-6 * group.shape.batch_size * group.shape.seq_len * scale
+    drift = 1 + 0.01 * ((number * 7 + order * 3) % 5 - 2) / 2 + 0.004 * (number // 3 % 3)
+    step_s = base_s * SPEED.get(arm.label, 1.2) * drift
+    return Sample(arm.label, order, 10, step_s * 10, (step_s,) * 5)
+
+
+def _group_record(of: Plan, group: Group, rounds: int, special: dict[tuple[str, str], Outcome]) -> GroupRecord:
+    outcomes = tuple(
+        special.get((group.key, arm.label))
+        or Outcome(arm.label, Status.OK, ran_as="flash", parity_error=1e-6, peak_bytes=_peak(arm, group), weights_bytes=64 << 20)
+        for arm in of.arms_of(group)
+    )
+    return GroupRecord(group.key, rounds, "precision", outcomes, 12.5, "e" * 64)
+
+
+def _peak(arm: Arm, group: Group) -> int:
+    return int(group.shape.batch_size * group.shape.seq_len * 40960 * SPEED.get(arm.label, 1.0))
+
+
+def projected(
+    arm: Arm, replicas: int | None = 4, *, saving: tuple[float, float, float] | None = None, word: str = "KEEP",
+    probability: float | None = None, batch_size: int = 8, price: Price | None = PRICE, caveats: tuple[Caveat, ...] = (),
+    verdict: Verdict = Verdict.FASTER, speedup: Estimate | None = Estimate(1.0), crossover=(None, None),
+) -> ArmProjection:  # fmt: skip
+    """One arm's projection; costs follow from servers and price."""
+    unit = price.usd_per_hour if price else None
+    cost = Estimate(replicas * unit, replicas * unit, replicas * unit) if replicas and unit else None
+    saved = Estimate(*saving) if saving and unit else None
+    return ArmProjection(
+        arm, Configuration(arm.label, batch_size, "bucketed"), None, Estimate(0.0123, 0.0121, 0.0126),
+        Estimate(0.0211, 0.0207, 0.0214) if unit else None, replicas, Estimate(replicas - 0.4, replicas - 0.5, replicas - 0.3) if replicas else None,
+        ((replicas, 1.0),) if replicas else (), 0.61 if replicas else None, cost, saved,
+        saving[0] / 14.692 * 100 if saved else None, probability, Estimate(0.0) if replicas else None, saved, speedup, verdict,
+        512 << 20, crossover, None, Recommendation(word),
+        QualityStatus.EQUAL if arm.exact else QualityStatus.NOT_MEASURED, caveats,
+    )  # fmt: skip
+
+
+NO_SAVING = (0.0, 0.0, 0.0)
+
+
+def projection(*arms: ArmProjection, today: str = "sdpa", **changes) -> Projection:
+    """A projection of these arms; sdpa is the cheapest exact one."""
+    by_label = {arm.arm.label: arm.configuration for arm in arms}
+    made = Projection(
+        arms, by_label.get(today), by_label.get("sdpa"), Estimate(1.94, 1.9, 1.98), Estimate(2.4, 2.3, 2.5), PRICE, DEMAND,
+        MIX, None, ("Servers follow from the rate alone; queues are not modelled.",),
+    )  # fmt: skip
+    return replace(made, **changes)
+
+
+def sdpa(**changes) -> ArmProjection:
+    """The cheapest exact arm."""
+    return replace(projected(SDPA, saving=NO_SAVING, verdict=Verdict.BASELINE, probability=0.0), **changes)
+
+
+def naive() -> ArmProjection:
+    """The original Transformer: dearer."""
+    return projected(
+        NAIVE, 7, saving=(-11.019, -14.692, -11.019), probability=0.0, verdict=Verdict.SLOWER,
+        speedup=Estimate(0.556, 0.551, 0.561), crossover=(4096, None),
+    )  # fmt: skip
+
+
+def winning_cast() -> ArmProjection:
+    """CAST that saves half."""
+    return projected(
+        CAST, 2, saving=(7.346, 3.673, 7.346), word="PILOT", probability=0.996, speedup=Estimate(1.82, 1.79, 1.84),
+        crossover=(512, 4096), caveats=(Caveat.QUALITY_NOT_MEASURED, Caveat.OBJECTIVE_NOT_TESTED),
+    )  # fmt: skip
+
+
+def losing_cast() -> ArmProjection:
+    """CAST that costs more."""
+    return projected(
+        CAST, 6, saving=(-7.346, -11.019, -3.673), probability=0.0, verdict=Verdict.SLOWER,
+        speedup=Estimate(0.71, 0.69, 0.73), crossover=(4096, None), caveats=(Caveat.QUALITY_NOT_MEASURED,),
+    )  # fmt: skip
+
+
+def win() -> Report:
+    """CAST saves half."""
+    return view.build(record(), projection(sdpa(), naive(), winning_cast()))
+
+
+def loss() -> Report:
+    """CAST costs more: keep what there is."""
+    return view.build(record(), projection(sdpa(), naive(), losing_cast()))
+
+
+def tune_first() -> Report:
+    """Today's naive attention costs more than sdpa, and CAST would save on top."""
+    return view.build(record(), projection(sdpa(), naive(), winning_cast(), today="naive"))
+
+
+def no_price(device: str = "cpu") -> Report:
+    """No price, so no money."""
+    arms = (
+        projected(SDPA, 4, price=None, verdict=Verdict.BASELINE),
+        projected(CAST, 2, price=None, speedup=Estimate(1.82, 1.79, 1.84), word="PILOT", caveats=(Caveat.CPU_RUN,)),
+    )
+    return view.build(
+        record(device=device, device_name="8-core CPU"),
+        projection(*arms, price=None, money_missing="no price is known for this CPU; state one with --price"),
+    )
+
+
+def no_demand() -> Report:
+    """No rate, so no servers."""
+    arms = (
+        projected(SDPA, None, verdict=Verdict.BASELINE),
+        projected(CAST, None, speedup=Estimate(0.91, 0.88, 0.94), verdict=Verdict.SLOWER),
+    )
+    return view.build(
+        record(), projection(*arms, demand=None, money_missing="the profile states no demand; state one with --rate")
+    )
+
+
+def failures() -> Report:
+    """Rows that ran out of memory, crashed, or are not supported."""
+    shape = GROUPS[2].key
+    special = {
+        (shape, "naive"): Outcome("naive", Status.OOM, "tried to allocate 12.0 GiB of 80 GiB, twice"),
+        (shape, "cast-32"): Outcome("cast-32", Status.CRASH, "the worker died with signal 11 in /home/mai/lib/x.so"),
+    }
+    limited = Unsupported(GROUPS[0].key, "cast-32", "512 tokens are fewer than 32 clusters of 32")
+    return view.build(
+        record(plan(unsupported=(limited,)), outcomes=special), projection(sdpa(), naive(), winning_cast())
+    )
+
+
+def few_rounds() -> Report:
+    """Three rounds: no interval anywhere."""
+    arm = replace(
+        winning_cast(), saving_usd_per_hour=Estimate(7.346), speedup=Estimate(1.8), verdict=Verdict.UNCLEAR,
+        recommendation=Recommendation.KEEP, probability_saving_positive=None, caveats=(Caveat.FEW_ROUNDS,),
+    )  # fmt: skip
+    return view.build(record(rounds=3), projection(sdpa(), arm))
+
+
+def ceilings_only() -> Report:
+    """The baseline and the ceilings, nothing to choose from."""
+    return view.build(record(plan((SDPA, MIXING, MODULE))), projection(sdpa()))
+
+
+def nothing_measured() -> Report:
+    """A run that ended before its first round."""
+    of = plan((SDPA, CAST))
+    empty = RunRecord(record(of).header, (), ())
+    arms = tuple(
+        replace(projected(arm, None, price=None, speedup=None, verdict=Verdict.UNCLEAR), configuration=None,
+                reason="no shape was measured")
+        for arm in (SDPA, CAST)
+    )  # fmt: skip
+    return view.build(empty, projection(*arms, baseline=None, money_missing="the baseline was not measured"))
+
+
+def labelled(*labels: str) -> Report:
+    """sdpa and a CAST under each of these labels."""
+    arms = tuple(replace(CAST, label=label) for label in labels)
+    winners = tuple(
+        replace(winning_cast(), arm=arm, configuration=Configuration(arm.label, 8, "bucketed")) for arm in arms
+    )
+    return view.build(record(plan((SDPA, *arms))), projection(sdpa(), *winners))
+
+
+def many_groups(count: int = 60) -> Report:
+    """A run of many shapes."""
+    groups = tuple(Group(Shape(1, 64 * (i + 1)), "bucketed") for i in range(count))
+    return view.build(record(plan(groups=groups), rounds=8), projection(sdpa(), naive(), winning_cast()))
