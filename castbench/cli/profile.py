@@ -44,17 +44,8 @@ def profile_command(
       castbench profile mine.yaml --dry-run
       castbench profile --resume latest
     """
-    from castbench.errors import InputError
-
-    budget_s = _budget_s(budget)
-    measured: Measured | None
-    if resume is not None:
-        measured = _resumed(context, resume, workload, budget_s)
-    elif workload is None:
-        raise InputError("name a workload profile (try: castbench profile quickstart) or a run with --resume")
-    else:
-        asked = _Asked(workload, device, dry_run, out, seed, threads, tuple(only or ()), budget_s)
-        measured = _new_run(context, asked)
+    asked = _Asked(workload, device, dry_run, out, seed, threads, tuple(only or ()), _budget_s(budget))
+    measured = _new_run(context, asked) if resume is None else _resumed(context, resume, asked)
     if measured is not None:
         _show(context, measured, as_json=as_json)
 
@@ -63,7 +54,7 @@ def profile_command(
 class _Asked:
     """What the command line asks of a new run."""
 
-    workload: str
+    workload: str | None
     device: str
     dry_run: bool
     out: Path | None
@@ -94,8 +85,11 @@ def _show_plan(profile: WorkloadProfile, plan: Plan, device: str) -> None:
 def _new_run(context: typer.Context, asked: _Asked) -> Measured | None:
     """Measure a profile; under --dry-run only say what would be measured."""
     from castbench.cli.progress import watcher_for
+    from castbench.errors import InputError
     from castbench.pipeline import check_device, load_plan, measure, open_rig
 
+    if asked.workload is None:
+        raise InputError("name a workload profile (try: castbench profile quickstart) or a run with --resume")
     device = check_device(asked.device)
     profile, plan = load_plan(asked.workload, only=asked.only, seed=asked.seed)
     if asked.dry_run:
@@ -108,14 +102,14 @@ def _new_run(context: typer.Context, asked: _Asked) -> Measured | None:
         return measure(profile, plan, rig, watcher, out=asked.out, budget_s=asked.budget_s)
 
 
-def _resumed(context: typer.Context, ref: str, workload: str | None, budget_s: float | None) -> Measured:
+def _resumed(context: typer.Context, ref: str, asked: _Asked) -> Measured:
     """The rest of an earlier run."""
     from castbench.cli.progress import watcher_for
     from castbench.pipeline import resume, rig_of_run
 
-    rig = rig_of_run(ref, workload)
+    rig = rig_of_run(ref, asked.workload)
     with watcher_for(quiet=settings_of(context).quiet) as watcher:
-        return resume(ref, rig, watcher, budget_s=budget_s)
+        return resume(ref, rig, watcher, budget_s=asked.budget_s)
 
 
 def _show(context: typer.Context, measured: Measured, *, as_json: bool) -> None:

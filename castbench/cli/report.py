@@ -31,10 +31,10 @@ def report_command(
 
     _check_positive("--price", price)
     _check_positive("--rate", rate)
-    plain = {} if out is None else {"width": 80, "colour": False}
+    width, colour = (None, None) if out is None else (80, False)
     data = report_bytes(
-        read_run(run), fmt, table=table, price_usd_per_hour=price, rate=rate, redact=redact, **plain
-    )  # fmt: skip
+        read_run(run), fmt, table=table, price_usd_per_hour=price, rate=rate, redact=redact, width=width, colour=colour
+    )
     write_out(data, out, force=force)
 
 

@@ -242,15 +242,18 @@ def under_same_demand(projection: Projection, first: Projection) -> bool:
 
 
 def _case_rows(runs: Sequence[Run]) -> Iterator[ComparedRow]:
-    """Rows by case, every case of any run, ceilings left out."""
+    """Rows by case, every case of any run; ceilings and lengths measured as a check only are left out."""
     tables = [
-        {(table.group, row.arm.label): row for table in view.group_tables(record) for row in table.rows}
+        {
+            (table.group, row.arm.label): row
+            for table in view.group_tables(record)
+            for row in table.rows
+            if not table.group.held_out and row.arm.role != "ceiling"
+        }
         for record, _ in runs
     ]
     for key in dict.fromkeys(key for table in tables for key in table):
         found = [table.get(key) for table in tables]
-        if any(row is not None and row.arm.role == "ceiling" for row in found):
-            continue
         for metric in CASE_METRICS:
             values = tuple(None if row is None else metric.read(row) for row in found)
             if any(value is not None for value in values):

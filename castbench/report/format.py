@@ -3,7 +3,7 @@
 Digits follow the uncertainty: an interval is shown to the step its own width supports, rounded outward so that it
 is never narrower than what was measured, and its value to the same step. Without an interval: three significant
 digits (two of a percentage), and no whole digit of a number below a million is dropped. Money comes in multiples of
-a server's price, so its interval says little about its digits: three of the larger end.
+a server's price, so its interval says little about its digits: three of the larger end, to the nearest.
 """
 
 from __future__ import annotations
@@ -84,7 +84,10 @@ def _interval(quantity: Quantity) -> str | None:
     if low == high:
         return value(Quantity(low, quantity.unit))
     step = Decimal(1) if quantity.unit in _WHOLE else _step(quantity)
-    ends = [_grouped(_to_step(end, step, way)) for end, way in ((low, ROUND_FLOOR), (high, ROUND_CEILING))]
+    ways = (ROUND_HALF_EVEN, ROUND_HALF_EVEN) if quantity.unit in _STEPPED else (ROUND_FLOOR, ROUND_CEILING)
+    ends = [_grouped(_to_step(end, step, way)) for end, way in zip((low, high), ways, strict=True)]
+    if ends[0] == ends[1]:
+        return ends[0]
     return (" to " if low < 0 else "–").join(ends)
 
 

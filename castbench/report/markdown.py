@@ -9,8 +9,8 @@ from castbench.report.page import Block, Bullets, Commands, Heading, Paragraph, 
 from castbench.report.text import legible
 
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
-_SPECIAL = re.compile(r"[\\`*_\[\]|~#!$]")
-_LINE_START = re.compile(r"^(?:[-+=]|\d+[.)])")
+_SPECIAL = re.compile(r"[\\`*_\[\]|~#$]")
+_LIST_START = re.compile(r"^(?:[-+]|\d+[.)])(?=\s|$)")
 
 
 def draw(blocks: Sequence[Block]) -> bytes:
@@ -22,7 +22,7 @@ def escaped(words: str) -> str:
     """Words that Markdown and HTML show as they are, on one line."""
     one_line = legible(words).strip()
     marked = _SPECIAL.sub(lambda match: "\\" + match[0], "".join(_ENTITIES.get(c, c) for c in one_line))
-    return _LINE_START.sub(lambda match: match[0][:-1] + "\\" + match[0][-1], marked)
+    return _LIST_START.sub(lambda match: match[0][:-1] + "\\" + match[0][-1], marked)
 
 
 def _block(block: Block) -> str:

@@ -153,7 +153,7 @@ COLUMNS: dict[str, str] = {
     "mean": "mean ms",
     "tokens": "tokens/s",
     "verdict": "verdict",
-    "case": "case",
+    "case": "batch × tokens",
     "metric": "",
 }
 
@@ -168,7 +168,7 @@ METRICS: dict[str, str] = {
     "throughput_tokens_per_s": "tokens/s",
 }
 
-SUMMARY_NOTE = "Savings are against {baseline}; ranges are 95 % intervals."
+SUMMARY_NOTE = "Everything is against {baseline}; ranges are 95 % intervals."
 BASELINE_CELL = "baseline"
 
 _ACRONYMS = {"cast": "CAST", "sdpa": "SDPA"}

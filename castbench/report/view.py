@@ -152,7 +152,7 @@ def _scaled(estimate: Estimate | None, factor: float) -> Estimate | None:
 def _ceilings(mechanisms: Iterable[ArmProjection], money: Money, baseline_label: str) -> Iterator[Statement]:
     """What no mechanism can pass, and from which length each one wins."""
     for key, limit in (("ceiling.mixing", money.ceiling), ("ceiling.module", money.module_ceiling)):
-        if limit is not None:
+        if limit is not None and money.baseline is not None:
             yield statement(key, speedup=Quantity.of(limit, Unit.TIMES), baseline=str(money.baseline))
     for arm in mechanisms:
         if arm.crossover != _NO_ENDS and arm.arm.label != baseline_label:

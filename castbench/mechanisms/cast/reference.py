@@ -1,0 +1,142 @@
+"""CAST as its equations say, in plain loops over tokens and clusters, in float64: the oracle of module.py.
+
+A row at a time, its padding taken away first. Shape suffixes: N real tokens, H heads, D head width, M = H·D,
+C clusters; `members` lists the tokens of each cluster. Equations as we understand them from arXiv:2402.04239; those
+marked † have not been checked against its text.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from castbench.mechanisms.cast.module import CastAttention
+
+CHOICE_TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+"""How far below a better token's A_g (a probability) a member's may lie, by the dtype that chose it."""
+
+Members = list[list[int]]
+Weights = dict[str, Tensor]
+
+
+def reference(module: CastAttention, x_BNM: Tensor, key_padding_mask_BN: Tensor | None = None) -> Tensor:
+    """y_BNM in float64 from the module's own weights; padding gets R = 0.
+
+    Below float64 the module's choice of members is taken over, since rounding alone moves members about, and checked
+    apart: ValueError where a member's A_g lies below a better token's by more than CHOICE_TOLERANCE.
+    """
+    weights = {name: value.double().cpu() for name, value in module.named_parameters()}
+    chosen = None if x_BNM.dtype == torch.float64 else module.choose(x_BNM, key_padding_mask_BN)
+    rows = []
+    for b, x_NM in enumerate(x_BNM.double().cpu()):
+        real = list(range(len(x_NM))) if key_padding_mask_BN is None else _real_tokens(key_padding_mask_BN[b])
+        taken_over = None if chosen is None else _members_of(chosen.index_BCK[b], chosen.taken_BCK, b, real)
+        mixed_NM = torch.zeros_like(x_NM)
+        if real:
+            mixed_NM[real] = mixed_row(module, weights, x_NM[real], taken_over, CHOICE_TOLERANCE[x_BNM.dtype])
+        rows.append(mixed_NM @ weights["out_proj.weight"].T + weights["out_proj.bias"])
+    return torch.stack(rows).to(x_BNM.device)
+
+
+def mixed_row(
+    module: CastAttention, weights: Weights, x_NM: Tensor, members: Members | None, tolerance: float
+) -> Tensor:
+    """R of one row of real tokens, NM; `members` are checked if given, else chosen."""
+    heads, width = module.num_heads, module.head_dim
+    qkv_NX = x_NM @ weights["in_proj.weight"].T + weights["in_proj.bias"]
+    q_NHD, k_NHD, v_NHD = (part.view(-1, heads, width) for part in qkv_NX.chunk(3, dim=-1))
+    phi_N = (x_NM @ weights["gate.weight"].T + weights["gate.bias"])[:, 0]
+    query_NHC = affinities(q_NHD, weights["surrogate_tokens"])
+    key_NHC = affinities(k_NHD, weights["surrogate_tokens"])
+    gated_NC = gated_affinity(query_NHC, key_NHC, phi_N)
+    size = min(len(x_NM), module.cluster_size or math.ceil(len(x_NM) / module.num_clusters))
+    choose, check = (top_k, check_top_k) if module.clustering == "top_k" else (single_assignment, check_single)
+    if members is None:
+        members = choose(gated_NC, size)
+    check(gated_NC, size, members, tolerance)
+    shares_NHC = cluster_shares(query_NHC, phi_N, members)
+    inter_CHD = [inter(key_NHC[:, :, c], v_NHD, phi_N, held) for c, held in enumerate(members)]
+    return torch.stack([
+        sum_over_clusters(n, shares_NHC[n], q_NHD[n], k_NHD, v_NHD, inter_CHD, members) for n in range(len(x_NM))
+    ]).flatten(1)  # fmt: skip
+
+
+def affinities(token_NHD: Tensor, surrogate_CHD: Tensor) -> Tensor:
+    """A[n,h,c] = <token[n,h], S[c,h]>, NHC."""
+    return torch.stack([
+        torch.stack([(token_HD * surrogate_HD).sum(-1) for surrogate_HD in surrogate_CHD], dim=-1)
+        for token_HD in token_NHD
+    ])  # fmt: skip
+
+
+def gated_affinity(query_NHC: Tensor, key_NHC: Tensor, phi_N: Tensor) -> Tensor:
+    """A_g = sigmoid(phi)·f(Σ_h A_q) + (1 − sigmoid(phi))·f(Σ_h A_k), f the softmax over clusters, NC.  †"""
+    lean_N1 = torch.sigmoid(phi_N)[:, None]
+    return lean_N1 * query_NHC.sum(1).softmax(-1) + (1 - lean_N1) * key_NHC.sum(1).softmax(-1)
+
+
+def gate_strength(t: Tensor) -> Tensor:
+    """g(t) = softplus(t) + 1.  †"""
+    return functional.softplus(t) + 1
+
+
+def top_k(gated_NC: Tensor, size: int) -> Members:
+    """Every cluster's `size` tokens of largest A_g; ties go to the lower token."""
+    columns = gated_NC.T.tolist()
+    return [sorted(range(len(column)), key=lambda n: (-column[n], n))[:size] for column in columns]
+
+
+def single_assignment(gated_NC: Tensor, size: int) -> Members:
+    """All (token, cluster) pairs by descending A_g, taken where both are free; ties: lower token, lower cluster."""
+    values = gated_NC.tolist()
+    tokens, clusters = gated_NC.shape
+    if clusters * size < tokens:
+        raise ValueError(f"{clusters} clusters of {size} cannot hold {tokens} tokens; use {math.ceil(tokens / clusters)}")
+    members: Members = [[] for _ in range(clusters)]
+    placed: set[int] = set()
+    pairs = [(n, c) for n in range(tokens) for c in range(clusters)]
+    for n, c in sorted(pairs, key=lambda pair: (-values[pair[0]][pair[1]], pair)):
+        if n not in placed and len(members[c]) < size:
+            members[c].append(n)
+            placed.add(n)
+    return members
+
+
+def check_top_k(gated_NC: Tensor, size: int, members: Members, tolerance: float) -> None:
+    """ValueError unless every cluster holds `size` tokens, none of them clearly worse than its size-th best."""
+    for c, held in enumerate(members):
+        if len(set(held)) != size:
+            raise ValueError(f"cluster {c} holds {len(set(held))} tokens instead of {size}")
+        bar = float(gated_NC[:, c].topk(size).values[-1]) - tolerance
+        for n in held:
+            if float(gated_NC[n, c]) < bar:
+                raise ValueError(f"token {n} is in cluster {c} with A_g = {float(gated_NC[n, c]):.4g}, below {bar:.4g}")
+
+
+def check_single(gated_NC: Tensor, size: int, members: Members, tolerance: float) -> None:
+    """ValueError unless every token is in one cluster, none above `size`, and no pair clearly rather joined.
+
+    A token would rather be in another cluster, and that cluster rather had the token, only where it has room or a
+    member worse than the token: the greedy assignment has no such pair.
+    """
+    home = {n: c for c, held in enumerate(members) for n in held}
+    if sorted(n for held in members for n in held) != list(range(len(gated_NC))):
+        raise ValueError("single_assignment left a token out or placed it twice")
+    for c, held in enumerate(members):
+        if len(held) > size:
+            raise ValueError(f"cluster {c} holds {len(held)} tokens, above {size}")
+        worst = min((float(gated_NC[n, c]) for n in held), default=0.0) if len(held) == size else 0.0
+        for n in range(len(gated_NC)):
+            if float(gated_NC[n, c]) > max(worst, float(gated_NC[n, home[n]])) + tolerance:
+                raise ValueError(f"token {n} is in cluster {home[n]} although cluster {c} suits it better and had a place")
+
+
+def cluster_shares(query_NHC: Tensor, phi_N: Tensor, members: Members) -> Tensor:
+    """A_sum = softmax over the clusters that have members of A_q·g(phi)/√D, NHC; 0 for the others.  †"""
+    scale = math.sqrt(_head_width(query_NHC, members))
+    raise NotImplementedError(scale)
