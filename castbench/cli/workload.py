@@ -68,7 +68,7 @@ def init(
         "name": name, "layers": layers, "embed_dim": embed_dim, "num_heads": heads, "lengths": lengths,
         "requests_per_second": rate, "gpu": gpu, "usd_per_hour": price, "cpu_usd_per_hour": price_cpu,
     }  # fmt: skip
-    text = render(_answers(given, ask=sys.stdin.isatty() and sys.stdout.isatty()))
+    text = render(_answers(given, ask=_is_terminal()))
     _require_valid(text, path)
     write_out(text.encode(), path, force=force)
     typer.echo(f"Wrote {path}. Next: castbench workload check {path}")
@@ -93,6 +93,11 @@ _QUESTIONS: dict[str, tuple[str, type]] = {
     "usd_per_hour": ("USD per hour of a GPU server (empty: not known)", str),
     "cpu_usd_per_hour": ("USD per hour of a CPU server (empty: not known)", str),
 }
+
+
+def _is_terminal() -> bool:
+    """Whether a person can be asked."""
+    return sys.stdin.isatty() and sys.stdout.isatty()
 
 
 def _answers(given: dict[str, Any], *, ask: bool) -> Answers:

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from castbench.report import csv_table, text
 from castbench.report import format as fmt
 from castbench.report.comparison import ComparedRow, Comparison, Machine
-from castbench.report.nouns import Statement, statement
+from castbench.report.nouns import Quantity, Statement, Unit, statement
 from castbench.report.page import Block, Bullets, Column, Heading, Paragraph, Table
-from castbench.report.view import price_statement
 
 _RUNS_PER_TABLE = 4
 """Columns of figures that fit beside a mechanism and a figure's name in 80 cells."""
@@ -57,17 +56,21 @@ def _note(said: Statement) -> Paragraph:
 
 def _machine(machine: Machine) -> str:
     """A run with its price."""
-    priced = (
-        statement("compare.unpriced", why=(machine.money_missing or "").rstrip(". ") or None)
-        if machine.price is None
-        else price_statement("compare.priced", machine.price)
-    )
     return text.say(
         statement(
             "compare.run", letter=machine.letter, label=machine.label, run_id=machine.run_id,
-            created_at=machine.created_at, price=text.say(priced),
+            created_at=machine.created_at, price=text.say(_price(machine)),
         )
     )  # fmt: skip
+
+
+def _price(machine: Machine) -> Statement:
+    """A run's price with its source and date, or why it has no cost."""
+    if machine.price is None:
+        return statement("compare.unpriced", why=(machine.money_missing or "").rstrip(". ") or None)
+    price = machine.price
+    dated = ", ".join(filter(None, (price.source, price.as_of)))
+    return statement("compare.priced", price=Quantity(price.usd_per_hour, Unit.GIVEN), source=dated)
 
 
 def _tables(comparison: Comparison, heading: str, rows: list[ComparedRow]) -> Iterator[Block]:

@@ -22,7 +22,7 @@ def sentences(
     if money.baseline is None:
         return (statement("headline.nothing", baseline=baseline_label), *_no_money(money))
     subject = _subject(mechanisms, money)
-    what = _money_sentences(mechanisms, money, subject) if money.missing is None else _speed(money, subject)
+    what = (_money_sentences if money.missing is None else _speed)(mechanisms, money, subject)
     unmeasured = _unmeasured(money, subject)
     return (*what, _sureness(groups, money, subject), *([unmeasured] if unmeasured else []))
 
@@ -54,22 +54,25 @@ def _money_sentences(
         yield _adopt(subject)
         yield _saving(subject, by_label, money)
         return
-    if not tune:
+    if tune is None or tune.key == "headline.tune_unsure":
         yield _keep(by_label, money)
     yield statement("headline.alone") if subject is None else _alternative(subject)
 
 
 def _tune(by_label: dict[str, ArmProjection], money: Money) -> Statement | None:
-    """What the cheapest exact configuration alone saves over today's; None where today's is the cheapest."""
-    today = by_label.get(money.today.label) if money.today else None
-    if today is None or money.today == money.baseline or today.saving_usd_per_hour is None:
+    """What the cheapest exact configuration alone gains over today's; None where it gains nothing."""
+    if money.today is None or money.baseline is None or money.today == money.baseline:
         return None
-    if today.saving_usd_per_hour.value >= 0:
+    today, base = by_label.get(money.today.label), by_label.get(money.baseline.label)
+    advised = base is not None and base.recommendation is Recommendation.TUNE_FIRST
+    said = {"baseline": str(money.baseline), "today": str(money.today)}
+    saving = today.saving_usd_per_hour if today else None
+    if saving is not None and saving.value < 0:
+        key = "headline.tune" if advised else "headline.tune_unsure"
+        return statement(key, **said, **_per_period("saving", saving, sign=-1))
+    if not advised:
         return None
-    return statement(
-        "headline.tune", baseline=str(money.baseline), today=str(money.today),
-        **_per_period("saving", today.saving_usd_per_hour, sign=-1),
-    )  # fmt: skip
+    return statement("headline.tune_faster" if saving is None else "headline.tune_same", **said)
 
 
 def _adopt(subject: ArmProjection) -> Statement:
@@ -135,14 +138,20 @@ def _no_money(money: Money) -> Iterator[Statement]:
         yield statement("headline.no_money", why=money.missing.rstrip(". "))
 
 
-def _speed(money: Money, subject: ArmProjection | None) -> Iterator[Statement]:
+def _speed(mechanisms: Sequence[ArmProjection], money: Money, subject: ArmProjection | None) -> Iterator[Statement]:
     """What can be said without money: why there is none, and how fast the best alternative is."""
     yield from _no_money(money)
+    tune = _tune({arm.arm.label: arm for arm in mechanisms}, money)
+    if tune:
+        yield tune
     if subject is None:
         yield statement("headline.alone")
     elif subject.speedup is not None:
+        adopted = subject.recommendation in _ADOPTED and subject.quality_status is QualityStatus.NOT_MEASURED
         yield statement(
-            "headline.speed", configuration=str(subject.configuration), baseline=str(money.baseline),
+            "headline.speed_adopt" if adopted else "headline.speed", word=subject.recommendation.value,
+            configuration=str(subject.configuration), baseline=str(money.baseline),
+            model=text.model_name(subject.arm.mechanism, subject.arm.label),
             speedup=Quantity.of(subject.speedup, Unit.TIMES), verdict=subject.verdict.value,
         )  # fmt: skip
 

@@ -156,19 +156,14 @@ def _use_configuration(arm: ArmProjection) -> str:
     """The configuration with its servers, or why there is none."""
     if arm.configuration is None:
         return text.say(statement("use.none", label=arm.arm.label, reason=(arm.reason or "").rstrip(". ") or None))
-    used = str(arm.configuration)
-    if arm.replicas is None or arm.utilization is None:
-        return text.say(statement("use.speed", configuration=used, verdict=arm.verdict.value))
-    said = {
-        "configuration": used,
-        "verdict": arm.verdict.value,
-        "replicas": Quantity.of(replicas_estimate(arm), Unit.COUNT),
-        "utilization": Quantity(arm.utilization * 100, Unit.PERCENT),
-    }
-    if arm.usd_per_million_tokens is None:
-        return text.say(statement("use.unpriced", **said))
     tokens_cost = Quantity.of(arm.usd_per_million_tokens, Unit.USD_PER_MILLION_TOKENS)
-    return text.say(statement("use.servers", tokens_cost=tokens_cost, **said))
+    said = {"configuration": str(arm.configuration), "verdict": arm.verdict.value, "tokens_cost": tokens_cost}
+    if arm.replicas is None or arm.utilization is None:
+        return text.say(statement("use.speed" if tokens_cost is None else "use.tokens", **said))
+    replicas = Quantity.of(replicas_estimate(arm), Unit.COUNT)
+    busy = Quantity(arm.utilization * 100, Unit.PERCENT)
+    key = "use.unpriced" if tokens_cost is None else "use.servers"
+    return text.say(statement(key, replicas=replicas, utilization=busy, **said))
 
 
 def _group(table: GroupTable) -> Iterator[Block]:

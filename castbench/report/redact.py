@@ -12,7 +12,7 @@ from castbench.report.nouns import CaseRow, GroupTable, Report, RunFacts, Statem
 
 REDACTED = "[redacted]"
 _PATH = re.compile(r"(?:[A-Za-z]:)?(?:[~.]{0,2}[/\\][^\s/\\:'\",;()]+){1,}[/\\]?")
-_ABOUT_MONEY = re.compile(r"usd|\$|price|cost|/h\b|per hour", re.IGNORECASE)
+_ABOUT_MONEY = re.compile(r"usd|\$|price", re.IGNORECASE)
 
 
 def redact(report: Report) -> Report:
@@ -94,8 +94,6 @@ def _without_money(report: Report) -> Report:
 
 def _tells_money(said: Statement) -> bool:
     """Whether an assumption is about the price."""
-    if said.key in ("assumption.price", "assumption.money"):
-        return True
     return any(isinstance(value, str) and _ABOUT_MONEY.search(value) is not None for _, value in said.values)
 
 

@@ -27,6 +27,11 @@ SENTENCES: dict[str, str] = {
     "headline.nothing": "Nothing can be recommended: the baseline {baseline} has no usable measurement.",
     "headline.tune": "TUNE-FIRST: run {baseline} instead of {today}. That needs no new model and alone saves"
     " {saving:spread}, or {month:spread} per month.",
+    "headline.tune_unsure": "{baseline} instead of {today} might alone save {saving:spread}, or {month:spread} per"
+    " month, with no new model; that is not sure enough to act on.",
+    "headline.tune_faster": "TUNE-FIRST: run {baseline} instead of {today}. It is faster and needs no new model.",
+    "headline.tune_same": "TUNE-FIRST: run {baseline} instead of {today}. It is faster and needs no new model, but"
+    " saves no whole server.",
     "headline.adopt": "{word} {configuration}. If a retrained {model} model meets your quality gate, it would cost"
     " {cost}; quality was not measured.",
     "headline.adopt_scored": "{word} {configuration}. It would cost {cost}; its quality is {quality}.",
@@ -43,6 +48,8 @@ SENTENCES: dict[str, str] = {
     "headline.alone": "Nothing was measured that could replace it.",
     "headline.no_money": "No cost can be given: {why}.",
     "headline.speed": "Over your traffic {configuration} runs at {speedup:spread} the speed of {baseline}: {verdict}.",
+    "headline.speed_adopt": "{word} {configuration}. If a retrained {model} model meets your quality gate, it would run"
+    " at {speedup:spread} the speed of {baseline} over your traffic; quality was not measured.",
     "headline.sure": "How sure: P(saving > 0) {probability:relation}, from {rounds:spread} rounds per shape; ranges are"
     " 95 % intervals for this machine on this day.",
     "headline.sure_of_speed": "How sure: {rounds:spread} rounds per shape; ranges are 95 % intervals for this machine"
@@ -62,17 +69,13 @@ SENTENCES: dict[str, str] = {
     "use.servers": "{configuration}: {verdict}; servers needed {replicas:spread}, {utilization} busy;"
     " {tokens_cost:spread}.",
     "use.unpriced": "{configuration}: {verdict}; servers needed {replicas:spread}, {utilization} busy.",
+    "use.tokens": "{configuration}: {verdict}; {tokens_cost:spread} at full load.",
     "use.speed": "{configuration}: {verdict}.",
     "use.none": "{label}: no cost, because {reason}.",
     "group.end": "{rounds:spread} rounds, ended by {stopped_by}.",
     "use.parameters": "Parameters: {parameters}.",
     "use.interpolation": "Interpolation was off by {error} at the held-out length.",
     # --- assumptions
-    "assumption.price": "Price: {price} $/h for {name}, {plan}; {source}, {as_of}.",
-    "assumption.demand": "Demand: {rate} requests/s, servers at most {utilization} busy; from the profile or --rate.",
-    "assumption.mix": "Lengths: {mean} on average; {source}.",
-    "assumption.money": "Money is projected from the measured mean times, in whole billing units; a month has"
-    " {month_hours} hours, a year {year_hours}.",
     "assumption.margin": "FASTER, SLOWER and SAME are against {baseline}, with a margin of {margin}.",
     # --- the run
     "run.identity": "Run {run_id} of {created_at}; profile {profile} ({source}).",
@@ -90,7 +93,7 @@ SENTENCES: dict[str, str] = {
     "compare.cheapest": "Cheapest overall: {configuration} on {run}, at {cost}.",
     "compare.no_cheapest": "Cheapest overall: not known, because no cost per hour is known.",
     "compare.run": "{letter}: {label}; run {run_id} of {created_at}; {price}",
-    "compare.priced": "{price} $/h, {source}, {as_of}.",
+    "compare.priced": "{price} $/h, {source}.",
     "compare.unpriced": "no cost: {why}.",
 }
 

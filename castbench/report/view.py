@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterable, Iterator
 from math import fsum
 
-from castbench.cost.spec import ArmProjection, Price, Projection
+from castbench.cost.spec import ArmProjection, Projection
 from castbench.findings import CaseFinding, case_findings
 from castbench.plan import Group
 from castbench.records import Caveat, RunRecord
@@ -24,7 +24,7 @@ from castbench.report.nouns import (
     statement,
 )
 from castbench.stats import Estimate
-from castbench.units import HOURS_PER_MONTH, HOURS_PER_YEAR, mib, ms
+from castbench.units import mib, ms
 from castbench.workload.spec import LengthDistribution
 
 _NO_ENDS: tuple[int | None, int | None] = (None, None)
@@ -41,9 +41,9 @@ def build(record: RunRecord, projection: Projection) -> Report:
         headline=headline.sentences(mechanisms, money, groups, run.baseline_label),
         mechanisms=mechanisms,
         money=money,
-        ceilings=tuple(_ceilings(mechanisms, money, run.baseline_label)),
+        ceilings=tuple(_ceilings(mechanisms, money)),
         groups=groups,
-        assumptions=tuple(_assumptions(run, money, projection)),
+        assumptions=tuple(_assumptions(run, projection)),
         caveats=_caveats(mechanisms, groups),
         reproduce=_commands(run),
     )
@@ -149,14 +149,16 @@ def _scaled(estimate: Estimate | None, factor: float) -> Estimate | None:
     return Estimate(estimate.value * factor, *ends)
 
 
-def _ceilings(mechanisms: Iterable[ArmProjection], money: Money, baseline_label: str) -> Iterator[Statement]:
+def _ceilings(mechanisms: Iterable[ArmProjection], money: Money) -> Iterator[Statement]:
     """What no mechanism can pass, and from which length each one wins."""
+    if money.baseline is None:
+        return
     for key, limit in (("ceiling.mixing", money.ceiling), ("ceiling.module", money.module_ceiling)):
-        if limit is not None and money.baseline is not None:
+        if limit is not None:
             yield statement(key, speedup=Quantity.of(limit, Unit.TIMES), baseline=str(money.baseline))
     for arm in mechanisms:
-        if arm.crossover != _NO_ENDS and arm.arm.label != baseline_label:
-            yield _crossover(arm, baseline_label)
+        if arm.crossover != _NO_ENDS and arm.arm.label != money.baseline.label:
+            yield _crossover(arm, money.baseline.label)
 
 
 def _crossover(arm: ArmProjection, baseline_label: str) -> Statement:
@@ -170,33 +172,12 @@ def _crossover(arm: ArmProjection, baseline_label: str) -> Statement:
     return statement(key, label=arm.arm.label, baseline=baseline_label, **tokens)
 
 
-def _assumptions(run: RunFacts, money: Money, projection: Projection) -> Iterator[Statement]:
-    """Every number the money stands on, with where it is from."""
-    if money.price is not None:
-        yield price_statement("assumption.price", money.price)
-    if money.demand is not None:
-        yield statement(
-            "assumption.demand", rate=Quantity(money.demand.requests_per_second, Unit.GIVEN),
-            utilization=Quantity(money.demand.max_utilization * 100, Unit.PERCENT),
-        )  # fmt: skip
-    yield statement("assumption.mix", mean=Quantity(money.mix.mean_tokens, Unit.TOKENS), source=money.mix.source)
-    if money.missing is None:
-        yield statement(
-            "assumption.money", month_hours=Quantity(HOURS_PER_MONTH, Unit.GIVEN),
-            year_hours=Quantity(HOURS_PER_YEAR, Unit.GIVEN),
-        )  # fmt: skip
-    margin = Quantity(run.same_within * 100, Unit.PERCENT)
-    yield statement("assumption.margin", baseline=run.baseline_label, margin=margin)
+def _assumptions(run: RunFacts, projection: Projection) -> Iterator[Statement]:
+    """What the money stands on, in the words of the money stage, and what the verdicts mean."""
     for sentence in projection.assumptions:
         yield statement("verbatim", text=sentence)
-
-
-def price_statement(key: str, price: Price) -> Statement:
-    """A price with its source and date."""
-    return statement(
-        key, price=Quantity(price.usd_per_hour, Unit.GIVEN), name=price.name, plan=price.plan,
-        source=price.source, as_of=price.as_of,
-    )  # fmt: skip
+    margin = Quantity(run.same_within * 100, Unit.PERCENT)
+    yield statement("assumption.margin", baseline=run.baseline_label, margin=margin)
 
 
 def _caveats(mechanisms: Iterable[ArmProjection], groups: Iterable[GroupTable]) -> tuple[CaveatNote, ...]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import castbench
 from castbench.errors import InputError
+from castbench.workload.yaml_text import shown
 
 _PACKAGE = Path(castbench.__file__).parent
 
@@ -30,9 +31,14 @@ def find_profile(name_or_path: str) -> Path:
             return shipped[name_or_path]
         if path.exists():
             return path
-        raise InputError(f"{name_or_path}: there is no such file or shipped profile.{_hint(path, shipped)}")
+        raise InputError(f"{_printable(name_or_path)}: there is no such file or shipped profile.{_hint(path, shipped)}")
     except (OSError, ValueError) as error:
-        raise InputError(f"{name_or_path[:80]!r}: not a usable file name: {error}") from error
+        raise InputError(f"{_printable(name_or_path)}: not a usable file name: {error}") from error
+
+
+def _printable(asked: str) -> str:
+    """What was asked for, unless that would flood the screen or control the terminal."""
+    return asked if asked.isprintable() and len(asked) <= 200 else shown(asked)
 
 
 def _hint(path: Path, shipped: dict[str, Path]) -> str:

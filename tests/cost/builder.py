@@ -42,7 +42,9 @@ def run_of(
     """A finished run in which every step of a case took `seconds`, times a log-normal noise with that deviation."""
     groups = [
         Group(Shape(batch, length), how)
-        for batch in batch_sizes for how in (("bucketed",) if batch == 1 else batching) for length in lengths or mix.tokens
+        for batch in batch_sizes
+        for how in (("bucketed",) if batch == 1 else batching)
+        for length in lengths or mix.tokens
     ]  # fmt: skip
     groups += [Group(Shape(batch_sizes[0], held_out), batching[0], held_out=True)] if held_out else []
     plan = _plan(arms, groups, mix, scope, baseline)
@@ -58,7 +60,9 @@ def run_of(
     return RunRecord(_header(plan), tuple(records), tuple(finished))
 
 
-def projected(record: RunRecord, price: Price | None = PRICE, demand: Demand | None = DEMAND, **kwargs: Any) -> Projection:
+def projected(
+    record: RunRecord, price: Price | None = PRICE, demand: Demand | None = DEMAND, **kwargs: Any
+) -> Projection:
     """The money stage of a run at the usual price and demand."""
     return project(record, price, demand, money_missing=None, seed=7, **kwargs)
 
@@ -90,9 +94,7 @@ def _outcomes(arms: Sequence[Arm], group: Group, statuses: Mapping[tuple[str, st
     )
 
 
-def _plan(
-    arms: Sequence[Arm], groups: Sequence[Group], mix: LengthDistribution, scope: Scope, baseline: str
-) -> Plan:
+def _plan(arms: Sequence[Arm], groups: Sequence[Group], mix: LengthDistribution, scope: Scope, baseline: str) -> Plan:
     """A plan of these arms and groups."""
     model = ModelSpec(layers=1, embed_dim=64, num_heads=4, ffn_dim=128, vocab_size=100)
     served = ServedModel(model, scope, "inference", "fp32", 0, max(group.shape.seq_len for group in groups))

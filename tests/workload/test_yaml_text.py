@@ -100,7 +100,11 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         assert str(error)
 
 
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda v: st.lists(v) | st.dictionaries(st.text(), v)))
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(), lambda v: st.lists(v) | st.dictionaries(st.text(), v)
+    )
+)
 def test_values_are_shown_on_one_short_printable_line(value: object) -> None:
     """What an error message quotes cannot break the line, flood the screen or control the terminal."""
     text = shown(value)

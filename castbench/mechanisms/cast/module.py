@@ -28,18 +28,18 @@ _PADDING_AFFINITY = -1.0
 
 @dataclass(frozen=True, slots=True)
 class Members:
-    """Who is in which cluster: token indices, and which places are taken (None: all of them).
+    """Who is in which cluster: token indices, BCK, and which places are taken, BCK (None: all of them).
 
     A place that is not taken points at a token of the same row, a real one wherever the row has any.
     """
 
-    index_BCK: Tensor
-    taken_BCK: Tensor | None
+    index: Tensor
+    taken: Tensor | None
 
     @property
-    def empty_BC(self) -> Tensor | None:
-        """Clusters without a member; None where all places are taken."""
-        return None if self.taken_BCK is None else ~self.taken_BCK.any(-1)
+    def empty(self) -> Tensor | None:
+        """Clusters without a member, BC; None where all places are taken."""
+        return None if self.taken is None else ~self.taken.any(-1)
 
 
 class CastAttention(nn.Module):
@@ -110,28 +110,28 @@ class CastAttention(nn.Module):
         """
         members = self.choose(x_BNM, key_padding_mask_BN)
         batch, length, _ = x_BNM.shape
-        taken_BCK = members.taken_BCK
+        taken_BCK = members.taken
         if taken_BCK is None:
-            taken_BCK = torch.ones_like(members.index_BCK, dtype=torch.bool)
-        times_BN = torch.zeros(batch, length, device=x_BNM.device)
-        times_BN.scatter_add_(1, members.index_BCK.flatten(1), taken_BCK.flatten(1).float())
+            taken_BCK = torch.ones_like(members.index, dtype=torch.bool)
+        times_BN = torch.zeros(batch, length, dtype=torch.int64, device=x_BNM.device)
+        times_BN.scatter_add_(1, members.index.flatten(1), taken_BCK.flatten(1).long())
         real = batch * length if key_padding_mask_BN is None else max(1, int((~key_padding_mask_BN).sum()))
         return {
             "num_clusters": float(self.num_clusters),
-            "cluster_size": float(members.index_BCK.shape[-1]),
+            "cluster_size": float(members.index.shape[-1]),
             "coverage": float((times_BN > 0).sum()) / real,
             "multiplicity": float(times_BN.sum()) / real,
         }
 
     def _by_reference(self, x_BNM: Tensor, mask_BN: Tensor | None) -> Tensor:
         """The result of the loops over tokens and clusters, in the input's dtype."""
-        from castbench.mechanisms.cast.reference import reference  # noqa: PLC0415 - the oracle imports this module
+        from castbench.mechanisms.cast.reference import reference
 
         self.ran_as = "reference"
         return reference(self, x_BNM, mask_BN).to(x_BNM.dtype)
 
     def _phi(self, x_BNM: Tensor) -> Tensor:
-        """phi = gate(x), one number per token, in at least float32."""
+        """The gate's phi, one number per token, in at least float32."""
         return _wide(self.gate(x_BNM).squeeze(-1))
 
     def _affinities(self, qkv_BNX: Tensor) -> Tensor:
@@ -145,7 +145,7 @@ class CastAttention(nn.Module):
     @torch.no_grad()
     def _members(self, affinity_2HBNC: Tensor, phi_BN: Tensor, mask_BN: Tensor | None) -> Members:
         """G(A_g): indices, without gradient."""
-        gated_BNC = gated_affinity(*affinity_2HBNC.sum(1), phi_BN)
+        gated_BNC = gated_affinity(affinity_2HBNC.sum(1), phi_BN)
         length = phi_BN.shape[1]
         sizes_B = None
         if mask_BN is not None:
@@ -176,12 +176,12 @@ class CastAttention(nn.Module):
         """
         batch, length, _ = qkv_BNX.shape
         query_HBNC, key_HBNC = affinity_2HBNC
-        share_HBNC = self._cluster_shares(query_HBNC, phi_BN, members.empty_BC)
+        share_HBNC = self._cluster_shares(query_HBNC, phi_BN, members.empty)
         mixed_BNHD = qkv_BNX.new_zeros(batch, length, self.num_heads, self.head_dim)
         rows_TM = mixed_BNHD.view(batch * length, self.embed_dim)
         summaries = []
         for part in self._slices(qkv_BNX, members):
-            flat_index = (part.members.index_BCK + _row_starts(batch, length, qkv_BNX.device)).flatten()
+            flat_index = (part.members.index + _row_starts(batch, length, qkv_BNX.device)).flatten()
             intra_BCKHD, summary_BCHD = self._within(qkv_BNX, key_HBNC, phi_BN, part, flat_index)
             weight_BCKH1 = self._own_shares(share_HBNC, part).to(qkv_BNX.dtype)
             own_BCKHD = weight_BCKH1 * (intra_BCKHD - summary_BCHD.unsqueeze(2))
@@ -193,22 +193,22 @@ class CastAttention(nn.Module):
         return mixed_BNHD.view(batch, length, self.embed_dim)
 
     def _slices(self, qkv_BNX: Tensor, members: Members) -> Iterator[Slice]:
-        """The clusters in slices whose gathered copies fit SLICE_BYTES; all at once where gradients keep them anyway."""
-        batch, clusters, places = members.index_BCK.shape
+        """The clusters in slices whose copies fit SLICE_BYTES; all at once where gradients keep them anyway."""
+        batch, clusters, places = members.index.shape
         step = clusters
         if not torch.is_grad_enabled():
             bytes_per_cluster = batch * places * qkv_BNX.shape[-1] * qkv_BNX.element_size()
             step = max(1, SLICE_BYTES.get(qkv_BNX.device.type, SLICE_BYTES["cuda"]) // bytes_per_cluster)
         for start in range(0, clusters, step):
             at = slice(start, start + step)
-            taken = None if members.taken_BCK is None else members.taken_BCK[:, at]
-            yield Slice(at, Members(members.index_BCK[:, at], taken))
+            taken = None if members.taken is None else members.taken[:, at]
+            yield Slice(at, Members(members.index[:, at], taken))
 
     def _within(
         self, qkv_BNX: Tensor, key_HBNC: Tensor, phi_BN: Tensor, part: Slice, flat_index: Tensor
     ) -> tuple[Tensor, Tensor]:
         """R_intra_BCKHD and R_inter_BCHD of some clusters; q, k and v of their members are moved by one gather."""
-        batch, clusters, places = part.members.index_BCK.shape
+        batch, clusters, places = part.members.index.shape
         rows = qkv_BNX.reshape(-1, qkv_BNX.shape[-1]).index_select(0, flat_index)
         qkv = rows.view(batch * clusters, places, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)
         q_GHKD, k_GHKD, v_GHKD = qkv
@@ -218,8 +218,8 @@ class CastAttention(nn.Module):
         weight_GH1K = weight_BCHK.to(v_GHKD.dtype).view(batch * clusters, self.num_heads, 1, places)
         summary_GHD = torch.matmul(weight_GH1K, v_GHKD).squeeze(2)
         return (
-            intra_GHKD.transpose(1, 2).unflatten(0, (batch, clusters)),
-            summary_GHD.unflatten(0, (batch, clusters)),
+            intra_GHKD.transpose(1, 2).view(batch, clusters, places, self.num_heads, self.head_dim),
+            summary_GHD.view(batch, clusters, self.num_heads, self.head_dim),
         )
 
     def _cluster_shares(self, query_HBNC: Tensor, phi_BN: Tensor, empty_BC: Tensor | None) -> Tensor:
@@ -234,19 +234,19 @@ class CastAttention(nn.Module):
     def _own_shares(self, share_HBNC: Tensor, part: Slice) -> Tensor:
         """A_sum of every member for the cluster that holds it, BCKH1; 0 at places not taken."""
         share_BCHK = _own_column(share_HBNC, part)
-        if part.members.taken_BCK is not None:
-            share_BCHK = share_BCHK * part.members.taken_BCK.unsqueeze(2)
+        if part.members.taken is not None:
+            share_BCHK = share_BCHK * part.members.taken.unsqueeze(2)
         return share_BCHK.transpose(2, 3).unsqueeze(-1)
 
     def _summary_weights(self, key_HBNC: Tensor, phi_BN: Tensor, part: Slice) -> Tensor:
         """a_inter: softmax over the members of A_k·g(−phi)/√D, BCHK.  †"""
         strength_BN = gate_strength(-phi_BN) / math.sqrt(self.head_dim)
         own_BCHK = _own_column(key_HBNC, part)
-        index_BCK = part.members.index_BCK
+        index_BCK = part.members.index
         strength_BCK = strength_BN.gather(1, index_BCK.flatten(1)).view_as(index_BCK)
         logits_BCHK = own_BCHK * strength_BCK.unsqueeze(2)
-        if part.members.taken_BCK is not None:
-            untaken_BC1K = ~part.members.taken_BCK.unsqueeze(2)
+        if part.members.taken is not None:
+            untaken_BC1K = ~part.members.taken.unsqueeze(2)
             logits_BCHK = logits_BCHK.masked_fill(untaken_BC1K, torch.finfo(logits_BCHK.dtype).min)
         return logits_BCHK.softmax(-1)
 
@@ -269,9 +269,10 @@ def build(params: CastParams, *, embed_dim: int, num_heads: int) -> CastAttentio
     )  # fmt: skip
 
 
-def gated_affinity(query_BNC: Tensor, key_BNC: Tensor, phi_BN: Tensor) -> Tensor:
-    """A_g = sigmoid(phi)·f(ΣA_q) + (1 − sigmoid(phi))·f(ΣA_k), f the softmax over clusters.  †"""
-    return torch.lerp(key_BNC.softmax(-1), query_BNC.softmax(-1), phi_BN.sigmoid().unsqueeze(-1))
+def gated_affinity(summed_2BNC: Tensor, phi_BN: Tensor) -> Tensor:
+    """A_g = sigmoid(phi)·f(Σ_h A_q) + (1 − sigmoid(phi))·f(Σ_h A_k), f the softmax over clusters, BNC.  †"""
+    query_BNC, key_BNC = summed_2BNC.softmax(-1)
+    return torch.lerp(key_BNC, query_BNC, phi_BN.sigmoid().unsqueeze(-1))
 
 
 def gate_strength(t: Tensor) -> Tensor:
@@ -321,7 +322,9 @@ def assign_greedily(gated_BNC: Tensor, sizes_B: Tensor) -> Tensor:
         wish_BN = open_BNC.argmax(-1)
         liking_BN = open_BNC.gather(-1, wish_BN.unsqueeze(-1)).squeeze(-1).masked_fill(~waiting_BN, _PADDING_AFFINITY)
         order_BN = liking_BN.sort(dim=1, descending=True, stable=True).indices
-        asks_BNC = functional.one_hot(wish_BN.gather(1, order_BN), clusters) * waiting_BN.gather(1, order_BN).unsqueeze(-1)
+        asks_BNC = functional.one_hot(wish_BN.gather(1, order_BN), clusters) * waiting_BN.gather(1, order_BN).unsqueeze(
+            -1
+        )
         asked_BNC = asks_BNC.cumsum(1)
         # The one that fills a cluster is still accepted; whoever stands behind it asks again.
         behind_BN = ((asked_BNC >= room_BC.unsqueeze(1)) & (asks_BNC > 0)).any(-1).cumsum(1).roll(1, 1)
@@ -360,20 +363,26 @@ def _row_starts(batch: int, length: int, device: torch.device) -> Tensor:
 def _own_column(affinity_HBNC: Tensor, part: Slice) -> Tensor:
     """For every place the affinity of its token with the cluster it stands in, BCHK."""
     column_BCHN = affinity_HBNC[..., part.at].permute(1, 3, 0, 2)
-    index_BCHK = part.members.index_BCK.unsqueeze(2).expand(-1, -1, column_BCHN.shape[2], -1)
+    index_BCHK = part.members.index.unsqueeze(2).expand(-1, -1, column_BCHN.shape[2], -1)
     return column_BCHN.gather(-1, index_BCHK)
 
 
 def _readable(members: Members) -> Tensor | None:
     """Mask for attention within clusters, G11K; empty clusters read everything, so that no softmax is over nothing."""
-    if members.taken_BCK is None:
+    if members.taken is None:
         return None
-    readable_BCK = members.taken_BCK | ~members.taken_BCK.any(-1, keepdim=True)
+    readable_BCK = members.taken | ~members.taken.any(-1, keepdim=True)
     return readable_BCK.flatten(0, 1)[:, None, None, :]
 
 
 def _require_arguments(
-    embed_dim: int, num_heads: int, num_clusters: int, cluster_size: int | None, clustering: Any, causal: bool, impl: Any
+    embed_dim: int,
+    num_heads: int,
+    num_clusters: int,
+    cluster_size: int | None,
+    clustering: Any,
+    causal: bool,
+    impl: Any,
 ) -> None:
     """ValueError with a sentence for arguments that cannot be."""
     if causal:

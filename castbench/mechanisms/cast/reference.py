@@ -16,6 +16,7 @@ from torch.nn import functional
 
 if TYPE_CHECKING:
     from castbench.mechanisms.cast.module import CastAttention
+    from castbench.mechanisms.cast.module import Members as ChosenMembers
 
 CHOICE_TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 """How far below a better token's A_g (a probability) a member's may lie, by the dtype that chose it."""
@@ -35,10 +36,10 @@ def reference(module: CastAttention, x_BNM: Tensor, key_padding_mask_BN: Tensor 
     rows = []
     for b, x_NM in enumerate(x_BNM.double().cpu()):
         real = list(range(len(x_NM))) if key_padding_mask_BN is None else _real_tokens(key_padding_mask_BN[b])
-        taken_over = None if chosen is None else _members_of(chosen.index_BCK[b], chosen.taken_BCK, b, real)
         mixed_NM = torch.zeros_like(x_NM)
         if real:
-            mixed_NM[real] = mixed_row(module, weights, x_NM[real], taken_over, CHOICE_TOLERANCE[x_BNM.dtype])
+            members = None if chosen is None else _members_of_row(chosen, b, real)
+            mixed_NM[real] = mixed_row(module, weights, x_NM[real], members, CHOICE_TOLERANCE[x_BNM.dtype])
         rows.append(mixed_NM @ weights["out_proj.weight"].T + weights["out_proj.bias"])
     return torch.stack(rows).to(x_BNM.device)
 
@@ -53,17 +54,20 @@ def mixed_row(
     phi_N = (x_NM @ weights["gate.weight"].T + weights["gate.bias"])[:, 0]
     query_NHC = affinities(q_NHD, weights["surrogate_tokens"])
     key_NHC = affinities(k_NHD, weights["surrogate_tokens"])
-    gated_NC = gated_affinity(query_NHC, key_NHC, phi_N)
+    gated_NC = gated_affinity(query_NHC, key_NHC, phi_N).detach()
     size = min(len(x_NM), module.cluster_size or math.ceil(len(x_NM) / module.num_clusters))
     choose, check = (top_k, check_top_k) if module.clustering == "top_k" else (single_assignment, check_single)
     if members is None:
         members = choose(gated_NC, size)
     check(gated_NC, size, members, tolerance)
-    shares_NHC = cluster_shares(query_NHC, phi_N, members)
-    inter_CHD = [inter(key_NHC[:, :, c], v_NHD, phi_N, held) for c, held in enumerate(members)]
-    return torch.stack([
-        sum_over_clusters(n, shares_NHC[n], q_NHD[n], k_NHD, v_NHD, inter_CHD, members) for n in range(len(x_NM))
-    ]).flatten(1)  # fmt: skip
+    shares_NHC = cluster_shares(query_NHC, phi_N, members, width)
+    mixed_NHD = torch.zeros_like(v_NHD)
+    for c, held in enumerate(members):
+        summary_HD = inter(key_NHC[:, :, c], v_NHD, phi_N, held)
+        for n in range(len(x_NM)):
+            answer_HD = intra(n, held, q_NHD, k_NHD, v_NHD) if n in held else summary_HD
+            mixed_NHD[n] += shares_NHC[n, :, c, None] * answer_HD
+    return mixed_NHD.flatten(1)
 
 
 def affinities(token_NHD: Tensor, surrogate_CHD: Tensor) -> Tensor:
@@ -96,7 +100,9 @@ def single_assignment(gated_NC: Tensor, size: int) -> Members:
     values = gated_NC.tolist()
     tokens, clusters = gated_NC.shape
     if clusters * size < tokens:
-        raise ValueError(f"{clusters} clusters of {size} cannot hold {tokens} tokens; use {math.ceil(tokens / clusters)}")
+        raise ValueError(
+            f"{clusters} clusters of {size} cannot hold {tokens} tokens; use {math.ceil(tokens / clusters)}"
+        )
     members: Members = [[] for _ in range(clusters)]
     placed: set[int] = set()
     pairs = [(n, c) for n in range(tokens) for c in range(clusters)]
@@ -133,10 +139,44 @@ def check_single(gated_NC: Tensor, size: int, members: Members, tolerance: float
         worst = min((float(gated_NC[n, c]) for n in held), default=0.0) if len(held) == size else 0.0
         for n in range(len(gated_NC)):
             if float(gated_NC[n, c]) > max(worst, float(gated_NC[n, home[n]])) + tolerance:
-                raise ValueError(f"token {n} is in cluster {home[n]} although cluster {c} suits it better and had a place")
+                raise ValueError(
+                    f"token {n} is in cluster {home[n]} although cluster {c} suits it better and had a place"
+                )
 
 
-def cluster_shares(query_NHC: Tensor, phi_N: Tensor, members: Members) -> Tensor:
+def cluster_shares(query_NHC: Tensor, phi_N: Tensor, members: Members, width: int) -> Tensor:
     """A_sum = softmax over the clusters that have members of A_q·g(phi)/√D, NHC; 0 for the others.  †"""
-    scale = math.sqrt(_head_width(query_NHC, members))
-    raise NotImplementedError(scale)
+    held = [c for c, tokens in enumerate(members) if tokens]
+    logits_NHC = query_NHC[:, :, held] * gate_strength(phi_N)[:, None, None] / math.sqrt(width)
+    shares_NHC = torch.zeros_like(query_NHC)
+    shares_NHC[:, :, held] = logits_NHC.softmax(-1)
+    return shares_NHC
+
+
+def intra(n: int, held: list[int], q_NHD: Tensor, k_NHD: Tensor, v_NHD: Tensor) -> Tensor:
+    """R_intra[c,n] = softmax over the members of q_n·k/√D, times their v, HD."""
+    score_HK = (q_NHD[n] * k_NHD[held]).sum(-1).T / math.sqrt(q_NHD.shape[-1])
+    return torch.einsum("hk,khd->hd", score_HK.softmax(-1), v_NHD[held])
+
+
+def inter(key_NH: Tensor, v_NHD: Tensor, phi_N: Tensor, held: list[int]) -> Tensor:
+    """R_inter[c] = softmax over the members i of A_k[i,h,c]·g(−phi_i)/√D, times their v, HD; 0 without members.  †"""
+    logits_KH = key_NH[held] * gate_strength(-phi_N[held])[:, None] / math.sqrt(v_NHD.shape[-1])
+    return torch.einsum("kh,khd->hd", logits_KH.softmax(0), v_NHD[held])
+
+
+def _real_tokens(padding_N: Tensor) -> list[int]:
+    """Places of a row's real tokens."""
+    return [n for n, padding in enumerate(padding_N.tolist()) if not padding]
+
+
+def _members_of_row(chosen: ChosenMembers, b: int, real: list[int]) -> Members:
+    """The module's members of row `b`, counted among its real tokens; ValueError where padding was chosen."""
+    number = {place: n for n, place in enumerate(real)}
+    index_CK = chosen.index[b]
+    taken_CK = torch.ones_like(index_CK, dtype=torch.bool) if chosen.taken is None else chosen.taken[b]
+    members = [index_K[taken_K].tolist() for index_K, taken_K in zip(index_CK, taken_CK, strict=True)]
+    strangers = sorted({place for held in members for place in held} - set(number))
+    if strangers:
+        raise ValueError(f"padding was put into a cluster: tokens {strangers}")
+    return [[number[place] for place in held] for held in members]

@@ -24,7 +24,9 @@ from castbench.workload.spec import Demand, LengthDistribution, ModelSpec, Sampl
 
 SDPA = Arm("sdpa", "sdpa", (), "baseline", True)
 NAIVE = Arm("naive", "naive", (), "candidate", True)
-CAST = Arm("cast-32", "cast", (("num_clusters", 32), ("cluster_size", None), ("clustering", "top_k")), "candidate", False)
+CAST = Arm(
+    "cast-32", "cast", (("num_clusters", 32), ("cluster_size", None), ("clustering", "top_k")), "candidate", False
+)
 MIXING = Arm("ceiling:mixing", "mixing_ceiling", (), "ceiling", False)
 MODULE = Arm("ceiling:module", "module_ceiling", (), "ceiling", False)
 ARMS = (SDPA, NAIVE, CAST, MIXING, MODULE)
@@ -38,11 +40,19 @@ MIX = LengthDistribution((512, 2048, 4096), (0.5, 0.3, 0.2), True, "shares in th
 DEMAND = Demand(40.0, ServiceObjective(p99_ms=250), 0.7)
 PRICE = Price(3.673, "NC24ads A100 v4", "on_demand", 1, "2026-11-01", "azure.example/prices", cloud="azure")
 
+ASSUMPTIONS = (
+    "Lengths: 1690 tokens on average, at most 4096; shares in the profile.",
+    "Demand: 40 requests per second at all hours, servers at most 70% busy.",
+    "Price: 3.673 USD per hour for NC24ads A100 v4 (on_demand); azure.example/prices, 2026-11-01.",
+)
+
 SPEED = {"sdpa": 1.0, "naive": 1.8, "cast-32": 0.55, "ceiling:mixing": 0.5, "ceiling:module": 0.4}
 """Time per step relative to sdpa."""
 
 
-def plan(arms: tuple[Arm, ...] = ARMS, groups: tuple[Group, ...] = GROUPS, unsupported: tuple[Unsupported, ...] = ()) -> Plan:
+def plan(
+    arms: tuple[Arm, ...] = ARMS, groups: tuple[Group, ...] = GROUPS, unsupported: tuple[Unsupported, ...] = ()
+) -> Plan:
     """A plan over the given arms and groups; its baseline is the first arm."""
     served = ServedModel(ModelSpec(6, 512, 8, 2048, 30522), "encoder", "inference", "bf16", 0, 4096)
     return Plan(served, MIX, arms, groups, unsupported, arms[0].label, SamplingPolicy(), AnalysisPlan())
@@ -68,9 +78,7 @@ def record(
         "a" * 64, comparable, of, "b" * 64, "d" * 64, environment(device, device_name), "contracts",
     )  # fmt: skip
     special = outcomes or {}
-    made = tuple(
-        _round(of, group, number, special, scale) for group in of.groups for number in range(rounds)
-    )
+    made = tuple(_round(of, group, number, special, scale) for group in of.groups for number in range(rounds))
     finished = tuple(_group_record(of, group, rounds, special) for group in of.groups)
     return RunRecord(header, made, finished, path=path)
 
@@ -91,7 +99,14 @@ def _sample(arm: Arm, group: Group, order: int, number: int, scale: float) -> Sa
 def _group_record(of: Plan, group: Group, rounds: int, special: dict[tuple[str, str], Outcome]) -> GroupRecord:
     outcomes = tuple(
         special.get((group.key, arm.label))
-        or Outcome(arm.label, Status.OK, ran_as="flash", parity_error=1e-6, peak_bytes=_peak(arm, group), weights_bytes=64 << 20)
+        or Outcome(
+            arm.label,
+            Status.OK,
+            ran_as="flash",
+            parity_error=1e-6,
+            peak_bytes=_peak(arm, group),
+            weights_bytes=64 << 20,
+        )
         for arm in of.arms_of(group)
     )
     return GroupRecord(group.key, rounds, "precision", outcomes, 12.5, "e" * 64)
@@ -128,7 +143,7 @@ def projection(*arms: ArmProjection, today: str = "sdpa", **changes) -> Projecti
     by_label = {arm.arm.label: arm.configuration for arm in arms}
     made = Projection(
         arms, by_label.get(today), by_label.get("sdpa"), Estimate(1.94, 1.9, 1.98), Estimate(2.4, 2.3, 2.5), PRICE, DEMAND,
-        MIX, None, ("Servers follow from the rate alone; queues are not modelled.",),
+        MIX, None, ASSUMPTIONS,
     )  # fmt: skip
     return replace(made, **changes)
 
@@ -174,7 +189,10 @@ def loss() -> Report:
 
 def tune_first() -> Report:
     """Today's naive attention costs more than sdpa, and CAST would save on top."""
-    return view.build(record(), projection(sdpa(), naive(), winning_cast(), today="naive"))
+    return view.build(
+        record(),
+        projection(sdpa(recommendation=Recommendation.TUNE_FIRST), naive(), winning_cast(), today="naive"),
+    )
 
 
 def no_price(device: str = "cpu") -> Report:
@@ -240,7 +258,7 @@ def nothing_measured() -> Report:
 
 
 def labelled(*labels: str) -> Report:
-    """sdpa and a CAST under each of these labels."""
+    """A baseline and a CAST under each of these labels."""
     arms = tuple(replace(CAST, label=label) for label in labels)
     winners = tuple(
         replace(winning_cast(), arm=arm, configuration=Configuration(arm.label, 8, "bucketed")) for arm in arms
