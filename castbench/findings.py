@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean, median
 
 from castbench import stats
+from castbench.hardware.datasheet import match_device
 from castbench.plan import Arm, Group, Plan
 from castbench.records import Caveat, GroupRecord, Outcome, RoundRecord, RunRecord, Sample, Status
 from castbench.stats import Estimate, Verdict
@@ -48,8 +49,20 @@ class CaseFinding:
 
 def case_findings(record: RunRecord) -> tuple[CaseFinding, ...]:
     """A finding for every case of the plan, group by group, measured or not."""
-    plan = record.header.plan
-    return tuple(_finding(record, group, arm) for group in plan.groups for arm in plan.arms)
+    plan, general = record.header.plan, run_caveats(record)
+    return tuple(_finding(record, group, arm, general) for group in plan.groups for arm in plan.arms)
+
+
+def run_caveats(record: RunRecord) -> tuple[Caveat, ...]:
+    """Doubts about every number of a run: not on a GPU, not on a machine at all, not on the GPU the profile names."""
+    environment, asked = record.header.environment, record.header.economics.gpu
+    if environment.device == "fake":
+        return (Caveat.FAKE_DEVICE,)
+    if environment.device == "cpu":
+        return (Caveat.CPU_RUN,)
+    found = match_device(environment.device_name, environment.device_memory_bytes)
+    is_other = asked is not None and asked not in (found.name if found else None, environment.device_name)
+    return (Caveat.WRONG_DEVICE,) if is_other else ()
 
 
 def paired_log_ratio(rounds: Iterable[RoundRecord], label: str, baseline: str, plan: Plan) -> Estimate | None:
@@ -70,7 +83,7 @@ def sample_of(record: RoundRecord, label: str) -> Sample | None:
     return next((s for s in record.samples if s.label == label and s.valid), None)
 
 
-def _finding(record: RunRecord, group: Group, arm: Arm) -> CaseFinding:
+def _finding(record: RunRecord, group: Group, arm: Arm, general: tuple[Caveat, ...]) -> CaseFinding:
     """One case's finding, from whatever of it was measured."""
     plan = record.header.plan
     rounds = record.rounds_of(group.key)
@@ -89,7 +102,7 @@ def _finding(record: RunRecord, group: Group, arm: Arm) -> CaseFinding:
         step_p99_s=stats.percentile(steps, 0.99, stats.P99_MIN_STEPS),
         log_ratio=None if arm.label == plan.baseline else ratio,
         verdict=_verdict(plan, arm, ratio) if usable else None,
-        caveats=_caveats(usable, finished, plan, outcome),
+        caveats=(*general, *_caveats(usable, finished, plan, outcome)) if usable else (),
     )  # fmt: skip
 
 
@@ -134,8 +147,6 @@ def _caveats(
     held: list[tuple[RoundRecord, Sample]], finished: GroupRecord | None, plan: Plan, outcome: Outcome | None
 ) -> tuple[Caveat, ...]:
     """Doubts about one case: those of its group and those of its own numbers."""
-    if not held:
-        return ()
     found = list(finished.caveats) if finished else [Caveat.INCOMPLETE]
     if len(held) < plan.analysis.looks[0]:
         found.append(Caveat.FEW_ROUNDS)

@@ -68,7 +68,7 @@ def load_profile(name_or_path: str) -> WorkloadProfile:
     problems = [*result.problems, *choice_problems(result.choices, result.baseline)]
     if problems or result.profile is None:
         raise InputError.of(str(path), problems)
-    return result.profile
+    return replace(result.profile, source=name_or_path)
 
 
 def load_plan(name_or_path: str, *, only: Sequence[str] = (), seed: int | None = None) -> tuple[WorkloadProfile, Plan]:

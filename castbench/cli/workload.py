@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,8 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from castbench.plan import Group, Plan
-    from castbench.workload.spec import WorkloadProfile
     from castbench.workload.template import Answers
 
 app = typer.Typer(
@@ -31,15 +28,15 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
 ) -> None:
     """Check a profile and show what would be measured: groups, cases, the time it takes, warnings."""
+    from castbench.cli.plan_text import plan_text, plan_values
     from castbench.pipeline import load_plan
 
     profile, plan = load_plan(file)
-    shown = _description(profile, plan)
     if as_json:
-        typer.echo(json.dumps(shown, indent=2, ensure_ascii=False))
-        return
-    for line in _lines(shown):
-        typer.echo(line)
+        typer.echo(json.dumps(plan_values(profile, plan), indent=2, ensure_ascii=False))
+    else:
+        typer.echo(f"{profile.source}: the profile is valid\n")
+        typer.echo(plan_text(profile, plan))
 
 
 @app.command()
@@ -138,93 +135,3 @@ def _require_valid(text: str, path: Path) -> None:
     problems = parse_profile(text, str(path), path.parent).problems
     if problems:
         raise InputError.of("nothing was written", problems)
-
-
-def _description(profile: WorkloadProfile, plan: Plan) -> dict[str, Any]:
-    """Everything `check` says, as plain values."""
-    from castbench.pipeline import describe_plan
-
-    cases = sum(len(plan.arms_of(group)) for group in plan.groups)
-    return {
-        "profile": profile.name,
-        "source": profile.source,
-        "baseline": plan.baseline,
-        "lengths": profile.lengths.source,
-        "mean_tokens": profile.lengths.mean_tokens,
-        "mechanisms": [
-            {"label": arm.label, "mechanism": arm.mechanism, "role": arm.role, "parameters": dict(arm.params)}
-            for arm in plan.arms
-        ],
-        "groups": [_group(plan, group) for group in plan.groups],
-        "cases": cases,
-        "unsupported": [asdict(case) for case in plan.unsupported],
-        "at_most_s": cases * plan.sampling.max_seconds_per_case,
-        "estimate": describe_plan(profile, plan),
-        "warnings": list(_warnings(profile, plan)),
-    }
-
-
-def _group(plan: Plan, group: Group) -> dict[str, Any]:
-    """One group as plain values."""
-    return {
-        "group": group.key,
-        "batch_size": group.shape.batch_size,
-        "seq_len": group.shape.seq_len,
-        "batching": group.batching,
-        "held_out": group.held_out,
-        "labels": [arm.label for arm in plan.arms_of(group)],
-    }
-
-
-def _lines(shown: dict[str, Any]) -> Iterable[str]:
-    """The description for people."""
-    yield f"{shown['source']}: {shown['profile']} is valid"
-    yield f"documents    {shown['mean_tokens']:.0f} tokens on average ({shown['lengths']})"
-    for arm in shown["mechanisms"]:
-        parameters = ", ".join(f"{key}={value}" for key, value in arm["parameters"].items() if value is not None)
-        yield f"{arm['role']:<12} {arm['label']}{f'  ({parameters})' if parameters else ''}"
-    yield ""
-    yield f"{'group':<28} {'batch':>5} {'tokens':>7}  {'batching':<9} {'mechanisms':>10}"
-    for group in shown["groups"]:
-        size = f"{group['batch_size']:>5} {group['seq_len']:>7}"
-        yield f"{group['group']:<28} {size}  {group['batching']:<9} {len(group['labels']):>10}"
-    for case in shown["unsupported"]:
-        yield f"not run: {case['label']} on {case['group']}: {case['reason']}"
-    yield ""
-    yield f"{len(shown['groups'])} groups, {shown['cases']} cases, at most {shown['at_most_s'] / 60:.1f} min of rounds"
-    estimate = shown["estimate"]
-    yield from [estimate] if isinstance(estimate, str) else (f"{key}: {value}" for key, value in estimate.items())
-    for warning in shown["warnings"]:
-        yield f"warning: {warning}"
-
-
-def _warnings(profile: WorkloadProfile, plan: Plan) -> Iterable[str]:
-    """What the user may be surprised by in the report."""
-    yield from _money_warnings(profile)
-    exact = [arm.label for arm in plan.arms if arm.exact]
-    if not plan.arm(plan.baseline).exact:
-        rivals = f"the cheapest of {', '.join(exact)}" if exact else "nothing: no mechanism here is exact"
-        yield (
-            f"baseline: {plan.baseline} does not compute exact softmax attention; savings are counted against {rivals}"
-        )
-    if len([arm for arm in plan.arms if arm.role != "ceiling"]) == 1:
-        yield "mechanisms: there is only one, so nothing will be compared"
-    if profile.dtype == "fp16":
-        yield "dtype: fp16 is refused on CPUs"
-
-
-def _money_warnings(profile: WorkloadProfile) -> Iterable[str]:
-    """Why there will be no cost per hour, or not on every device."""
-    if profile.scope == "attention" and profile.attention_share is None:
-        yield "attention_share is missing: an attention module alone gives no cost per hour"
-        return
-    if profile.demand is None:
-        yield "demand is missing: times and memory are reported, but no servers and no cost per hour"
-    if profile.price is None and profile.price_cpu is None:
-        yield "price and price_cpu are missing: there will be no money figures"
-    elif profile.price is None:
-        yield "price is missing: a run on a GPU gives no money figures"
-    elif profile.price_cpu is None:
-        yield "price_cpu is missing: a run on the CPU gives no money figures, because a GPU's price says nothing of it"
-    if profile.price is not None and profile.gpu is None:
-        yield "gpu is missing: a run cannot say whether it is on the GPU that the price is for"

@@ -92,5 +92,5 @@ def _around(mean: float, row: NDArray[np.float64], rounds: int, shocks: NDArray[
 
     if rounds < MIN_ROUNDS:
         return np.concatenate(([mean], np.full(DRAWS, np.nan)))
-    weights = np.nan_to_num(row - mean) / np.sqrt(rounds * rounds)
+    weights = np.nan_to_num(row - mean) / np.sqrt(rounds * (rounds - 1))
     return np.concatenate(([mean], np.maximum(mean + shocks @ weights, mean * LEAST_TIME)))

@@ -1,0 +1,1 @@
+"""The served encoder that mechanisms are swapped into: its model, its inputs, its counted work."""

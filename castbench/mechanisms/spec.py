@@ -36,7 +36,7 @@ class KernelWork:
     attention_flops: float = 0.0
     elementwise_bytes: float = 0.0
     gather_bytes: float = 0.0
-    launches: int = 0
+    launches: float = 0.0
     activation_bytes: float = 0.0
     wait_s: float = 0.0
 
@@ -46,9 +46,8 @@ class KernelWork:
         return self.gemm_flops + self.attention_flops
 
     def scaled(self, factor: float) -> KernelWork:
-        """Every figure but the activations times `factor`; launches are rounded up."""
+        """Every figure but the activations times `factor`."""
         grown = {f.name: getattr(self, f.name) * factor for f in fields(self)}
-        grown["launches"] = -int(-grown["launches"] // 1)
         return KernelWork(**{**grown, "activation_bytes": self.activation_bytes})
 
     def __add__(self, other: KernelWork) -> KernelWork:

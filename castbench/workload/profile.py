@@ -212,7 +212,7 @@ def _whole_shares(entries: list[LengthShareKeys]) -> list[LengthShareKeys]:
     _distinct([f"{entry.tokens} tokens" for entry in entries])
     total = math.fsum(entry.share for entry in entries)
     if abs(total - 1) > SHARES_TOLERANCE:
-        raise _refused(f"expected shares that add up to 1, got {total:.6g}")
+        raise _refused(f"expected shares that add up to 1, got {total:.8g}")
     return entries
 
 

@@ -7,10 +7,11 @@ import click.testing
 import pytest
 from typer.testing import CliRunner
 
-from castbench import pipeline
-from castbench.cli import workload
+from castbench.cli import plan_text, workload
 from castbench.errors import InputError
-from castbench.plan import make_plan
+from castbench.hardware.rates import FAKE_RATES
+from castbench.measure.estimate import GroupEstimate, PlanEstimate
+from castbench.plan import Group, Plan, make_plan
 from castbench.workload.profile import read_profile
 from castbench.workload.spec import LengthDistribution, WorkloadProfile
 
@@ -25,8 +26,16 @@ mechanisms: [sdpa, naive]
 
 @pytest.fixture(autouse=True)
 def _estimate(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The time a plan takes is the pipeline's business; here it is a fixed sentence."""
-    monkeypatch.setattr(pipeline, "describe_plan", lambda profile, plan: "about 7 s on this machine", raising=False)
+    """How long a plan takes is not this command's business: 3 s a group, and naive too slow for 256 tokens."""
+
+    def describe_plan(plan: Plan, device: str) -> PlanEstimate:
+        def estimate(group: Group) -> GroupEstimate:
+            cap_s = plan.sampling.max_seconds_per_case * len(plan.arms_of(group))
+            return GroupEstimate(group, 3.0, cap_s, ("naive",) if group.key == "b1-n256-bucketed" else ())
+
+        return PlanEstimate(tuple(map(estimate, plan.groups)), FAKE_RATES)
+
+    monkeypatch.setattr(plan_text, "describe_plan", describe_plan)
 
 
 def run(*arguments: str) -> click.testing.Result:
@@ -54,31 +63,36 @@ def profile_of(path: str) -> WorkloadProfile:
 def test_check_adds_up_the_plan(in_tmp: Path) -> None:
     """Two lengths at batch 1, and bucketed and padded at batch 2, are 6 groups; with 4 arms 24 cases of 60 s."""
     output = check(PROFILE)
-    assert "p.yaml: docs is valid" in output
-    assert "6 groups, 24 cases, at most 24.0 min of rounds" in output
-    assert "about 7 s on this machine" in output
+    assert "p.yaml: the profile is valid" in output
+    assert "6 groups, 24 cases: about 18 s (castbench fake device), at most 24 min of rounds" in output
     for line in (
         "b1-n128-bucketed",
         "b2-n256-padded",
-        "baseline     sdpa",
-        "candidate    naive",
-        "ceiling      ceiling:mixing",
+        "baseline    sdpa",
+        "candidate   naive",
+        "ceiling     ceiling:mixing",
     ):
         assert line in output
-    assert max(map(len, output.splitlines())) <= 80 + len(" because a GPU's price says nothing of it") * 2
+    assert max(len(line) for line in output.splitlines() if not line.startswith("warning")) <= 80
 
 
 def test_check_prints_the_same_as_json(in_tmp: Path) -> None:
-    """--json has the groups, cases, bound and warnings as values."""
+    """--json has the groups, cases, times and warnings as values."""
     Path("p.yaml").write_text(PROFILE)
     shown = json.loads(run("check", "p.yaml", "--json").output)
-    assert (len(shown["groups"]), shown["cases"], shown["at_most_s"]) == (6, 24, 1440.0)
+    assert (len(shown["groups"]), shown["cases"], shown["expected_s"], shown["at_most_s"]) == (6, 24, 18.0, 1440.0)
     assert shown["groups"][0] == {
         "group": "b1-n128-bucketed", "batch_size": 1, "seq_len": 128, "batching": "bucketed", "held_out": False,
-        "labels": ["sdpa", "naive", "ceiling:mixing", "ceiling:module"],
+        "labels": ["sdpa", "naive", "ceiling:mixing", "ceiling:module"], "expected_s": 3.0, "at_most_s": 240.0,
     }  # fmt: skip
-    assert shown["estimate"] == "about 7 s on this machine"
     assert any(warning.startswith("demand is missing") for warning in shown["warnings"])
+
+
+def test_check_warns_where_too_few_rounds_fit(in_tmp: Path) -> None:
+    """A limit that cannot hold the 8 rounds of an interval is pointed out, with the group and the mechanism."""
+    output = check(PROFILE)
+    assert "warning: b1-n256-bucketed: 8 rounds of naive will probably not fit into max_seconds_per_case (60)" in output
+    assert output.count("will probably not fit") == 1
 
 
 def test_check_tells_problems_of_structure_and_mechanisms_together(in_tmp: Path) -> None:
@@ -101,12 +115,12 @@ def test_check_tells_problems_of_structure_and_mechanisms_together(in_tmp: Path)
         ("price_cpu: {usd_per_hour: 1}\ndemand: {requests_per_second: 4}", "price is missing: a run on a GPU"),
         ("price: {usd_per_hour: 1}", "gpu is missing"),
         ("scope: attention", "attention_share is missing"),
-        ("dtype: fp16", "fp16 is refused on CPUs"),
+        ("dtype: fp16", "dtype fp16 is refused on CPUs"),
     ],
 )
 def test_check_warns_of_what_will_be_missing(in_tmp: Path, extra: str, warning: str) -> None:
     """Each thing that leaves cells of the report empty is said before anything is measured."""
-    assert f"warning: {warning}" in check(PROFILE + extra).replace("dtype: fp16 is", "fp16 is")
+    assert f"warning: {warning}" in check(PROFILE + extra)
 
 
 def test_check_warns_of_a_baseline_that_is_not_exact(in_tmp: Path) -> None:
@@ -114,14 +128,14 @@ def test_check_warns_of_a_baseline_that_is_not_exact(in_tmp: Path) -> None:
     text = PROFILE + "baseline: cast\n"
     assert "savings are counted against the cheapest of sdpa" in check(text.replace("naive", "cast"))
     lonely = check(text.replace("sdpa, naive", "cast"))
-    assert "counted against nothing" in lonely
+    assert "counted against nothing, because no mechanism here is" in lonely
     assert "there is only one" in lonely
 
 
 def test_a_complete_profile_has_no_warning(in_tmp: Path) -> None:
     """Where nothing is missing, nothing is warned of."""
     complete = "demand: {requests_per_second: 4}\ngpu: L4\nprice: {usd_per_hour: 1}\nprice_cpu: {usd_per_hour: 1}\n"
-    assert "warning" not in check(PROFILE + complete)
+    assert check(PROFILE.replace("256", "192") + complete).count("warning") == 0
 
 
 def test_init_writes_a_profile_of_its_defaults(in_tmp: Path) -> None:
@@ -137,7 +151,8 @@ def test_init_writes_what_its_options_say(in_tmp: Path) -> None:
     """Every option reaches the profile."""
     run(
         "init", "mine.yaml", "--name", "on", "--layers", "6", "--embed-dim", "512", "--heads", "8",
-        "--lengths", "512:0.25,2048:0.75", "--rate", "40", "--gpu", 'A100 "80GB"', "--price", "3.673", "--price-cpu", "0.2",
+        "--lengths", "512:0.25,2048:0.75", "--rate", "40", "--gpu", 'A100 "80GB"',
+        "--price", "3.673", "--price-cpu", "0.2",
     )  # fmt: skip
     profile = profile_of("mine.yaml")
     assert profile.name == "on"
@@ -159,6 +174,15 @@ def test_init_never_overwrites_unasked(in_tmp: Path) -> None:
     assert Path("workload.yaml").read_text() == "mine"
     run("init", "--force")
     assert profile_of("workload.yaml").name == "my-workload"
+
+
+def test_init_asks_nothing_where_it_cannot_write(in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody answers nine questions to be told that the file was there all along."""
+    Path("workload.yaml").write_text("mine")
+    monkeypatch.setattr(workload, "_is_terminal", lambda: True)
+    monkeypatch.setattr(workload.typer, "prompt", lambda *_, **__: pytest.fail("a question was asked"))
+    with pytest.raises(InputError, match="exists already"):
+        run("init")
 
 
 @pytest.mark.parametrize(

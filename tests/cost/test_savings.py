@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from castbench.cost.spec import ArmProjection, Configuration, QualityStatus, Recommendation
 from castbench.plan import Arm
-from castbench.records import Caveat, RunRecord
+from castbench.records import Caveat, RunRecord, Status
 from castbench.stats import Estimate, Verdict
 from castbench.workload.spec import Batching, Demand
 from tests.cost.builder import CAST, DEMAND, MIXING, NAIVE, PRICE, SDPA, projected, run_of, times
@@ -118,7 +118,8 @@ def test_several_devices_per_billing_unit_share_the_load() -> None:
     record = run_of(times({"sdpa": 0.05, "cast-32": 0.02}))
     arm = projected(record, replace(PRICE, gpus=4)).arm("sdpa")
     assert _value(arm.replicas_fractional) == pytest.approx(100 * 0.05 / 0.7 / 4)
-    assert (arm.replicas, arm.utilization) == (2, pytest.approx(5 / 8))
+    assert arm.replicas == 2
+    assert arm.utilization == pytest.approx(5 / 8)
 
 
 def test_an_exact_number_of_servers_is_not_rounded_up_by_floating_point() -> None:
@@ -170,6 +171,15 @@ def test_fewer_than_eight_rounds_prove_nothing() -> None:
     """Seven rounds give ranges but UNCLEAR and KEEP, with the caveat, although CAST takes half the time."""
     arm = _cast(0.5, rounds=7)
     assert (arm.verdict, arm.recommendation) == (Verdict.UNCLEAR, Recommendation.KEEP)
+    assert Caveat.FEW_ROUNDS in arm.caveats
+
+
+def test_too_few_rounds_of_the_baseline_prove_nothing_either() -> None:
+    """Where only the baseline lost a window, every arm is UNCLEAR and carries the caveat."""
+    record = run_of(times({"sdpa": 0.05, "cast-32": 0.02}), noise=0.02)
+    cut = tuple(r if r.round else replace(r, samples=r.samples[1:]) for r in record.rounds)
+    arm = projected(replace(record, rounds=cut)).arm("cast-32")
+    assert arm.verdict is Verdict.UNCLEAR
     assert Caveat.FEW_ROUNDS in arm.caveats
 
 
@@ -242,6 +252,13 @@ def test_the_crossover_is_a_bracket(faster: tuple[int, ...], bracket: tuple[int 
     assert found.arm("sdpa").crossover == (None, None)
 
 
+def test_a_length_that_failed_is_not_won() -> None:
+    """FASTER at 512 and out of memory at 2048: no crossover in the measured range."""
+    failed = {("b1-n2048-bucketed", "cast-32"): Status.OOM}
+    record = run_of(times({"sdpa": 0.05, "cast-32": 0.02}), noise=0.01, failed=failed)
+    assert projected(record).arm("cast-32").crossover == (2048, None)
+
+
 def test_the_crossover_is_against_the_headline_baseline() -> None:
     """Twice as fast as today's naive, but slower than sdpa: no crossover in the measured range."""
     record = run_of(
@@ -293,6 +310,17 @@ def test_the_share_of_attention_dilutes_the_speed_up() -> None:
     assert found.money_missing is None
 
 
+def test_the_share_of_attention_needs_todays_time() -> None:
+    """Where today's label failed, the rest of a request is not known, and no money is made up from the others."""
+    failed = {("b1-n512-bucketed", "sdpa"): Status.CRASH}
+    table = times({"sdpa": 0.05, "naive": 0.1, "cast-32": 0.02})
+    record = run_of(table, arms=(SDPA, NAIVE, CAST), scope="attention", failed=failed)
+    found = projected(record, attention_share=0.2)
+    assert found.money_missing is not None
+    assert "sdpa has no complete measurement" in found.money_missing
+    assert found.arm("cast-32").cost_usd_per_hour is None
+
+
 def test_doubts_about_the_price_and_the_objective_travel_with_every_arm() -> None:
     """A flagged price and the untested objective are caveats of each row that has a cost."""
     price = replace(PRICE, caveats=(Caveat.PRICE_OLD,), flags=("it was 99 days old",))
@@ -313,6 +341,22 @@ def test_a_group_that_was_cut_short_is_a_caveat_of_the_arm() -> None:
     arm = projected(replace(record, groups=record.groups[:1])).arm("cast-32")
     assert arm.cost_usd_per_hour is not None
     assert Caveat.INCOMPLETE in arm.caveats
+
+
+def test_an_arm_that_was_never_reached_is_incomplete_and_says_so() -> None:
+    """Where the run ended before a length was begun, the arm has no cost, a reason and the caveat."""
+    record = run_of(times({"sdpa": 0.05, "cast-32": 0.02}))
+    early = replace(record, groups=record.groups[:1], rounds=record.rounds[:8])
+    arm = projected(early).arm("cast-32")
+    assert arm.reason == "batch 1, bucketed: skipped at 2048 tokens (not measured before the run ended)"
+    assert Caveat.INCOMPLETE in arm.caveats
+    assert projected(early).baseline is None
+
+
+def test_a_service_without_traffic_still_needs_one_server() -> None:
+    """At rate 0 one idle unit is paid for."""
+    arm = _cast(1.0, demand=Demand(0.0))
+    assert (arm.replicas, arm.utilization) == (1, 0.0)
 
 
 def test_the_seed_makes_the_projection_reproducible() -> None:

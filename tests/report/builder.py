@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from castbench.cost.spec import ArmProjection, Configuration, Price, Projection, QualityStatus, Recommendation
 from castbench.plan import AnalysisPlan, Arm, Group, Plan, ServedModel, Unsupported
@@ -116,39 +118,47 @@ def _peak(arm: Arm, group: Group) -> int:
     return int(group.shape.batch_size * group.shape.seq_len * 40960 * SPEED.get(arm.label, 1.0))
 
 
+NOT_FASTER = Estimate(1.0)
+
+
 def projected(
     arm: Arm, replicas: int | None = 4, *, saving: tuple[float, float, float] | None = None, word: str = "KEEP",
-    probability: float | None = None, batch_size: int = 8, price: Price | None = PRICE, caveats: tuple[Caveat, ...] = (),
-    verdict: Verdict = Verdict.FASTER, speedup: Estimate | None = Estimate(1.0), crossover=(None, None),
+    probability: float | None = None, batch_size: int = 8, price: Price | None = PRICE,
+    caveats: tuple[Caveat, ...] = (), verdict: Verdict = Verdict.FASTER, speedup: Estimate | None = NOT_FASTER,
+    crossover: tuple[int | None, int | None] = (None, None),
 ) -> ArmProjection:  # fmt: skip
     """One arm's projection; costs follow from servers and price."""
     unit = price.usd_per_hour if price else None
     cost = Estimate(replicas * unit, replicas * unit, replicas * unit) if replicas and unit else None
     saved = Estimate(*saving) if saving and unit else None
     return ArmProjection(
-        arm, Configuration(arm.label, batch_size, "bucketed"), None, Estimate(0.0123, 0.0121, 0.0126),
-        Estimate(0.0211, 0.0207, 0.0214) if unit else None, replicas, Estimate(replicas - 0.4, replicas - 0.5, replicas - 0.3) if replicas else None,
-        ((replicas, 1.0),) if replicas else (), 0.61 if replicas else None, cost, saved,
-        saving[0] / 14.692 * 100 if saved else None, probability, Estimate(0.0) if replicas else None, saved, speedup, verdict,
-        512 << 20, crossover, None, Recommendation(word),
-        QualityStatus.EQUAL if arm.exact else QualityStatus.NOT_MEASURED, caveats,
+        arm=arm, configuration=Configuration(arm.label, batch_size, "bucketed"), reason=None,
+        seconds_per_request=Estimate(0.0123, 0.0121, 0.0126),
+        usd_per_million_tokens=Estimate(0.0211, 0.0207, 0.0214) if unit else None, replicas=replicas,
+        replicas_fractional=Estimate(replicas - 0.4, replicas - 0.5, replicas - 0.3) if replicas else None,
+        replicas_shares=((replicas, 1.0),) if replicas else (), utilization=0.61 if replicas else None,
+        cost_usd_per_hour=cost, saving_usd_per_hour=saved, saving_percent=saving[0] / 14.692 * 100 if saved else None,
+        probability_saving_positive=probability, capacity_released_units_per_hour=None, cash_saving_usd_per_hour=saved,
+        speedup=speedup, verdict=verdict, peak_memory_bytes=512 << 20, crossover=crossover, interpolation_error=None,
+        recommendation=Recommendation(word),
+        quality_status=QualityStatus.EQUAL if arm.exact else QualityStatus.NOT_MEASURED, caveats=caveats,
     )  # fmt: skip
 
 
 NO_SAVING = (0.0, 0.0, 0.0)
 
 
-def projection(*arms: ArmProjection, today: str = "sdpa", **changes) -> Projection:
+def projection(*arms: ArmProjection, today: str = "sdpa", **changes: Any) -> Projection:
     """A projection of these arms; sdpa is the cheapest exact one."""
     by_label = {arm.arm.label: arm.configuration for arm in arms}
     made = Projection(
-        arms, by_label.get(today), by_label.get("sdpa"), Estimate(1.94, 1.9, 1.98), Estimate(2.4, 2.3, 2.5), PRICE, DEMAND,
-        MIX, None, ASSUMPTIONS,
+        arms, by_label.get(today), by_label.get("sdpa"), Estimate(1.94, 1.9, 1.98), Estimate(2.4, 2.3, 2.5), PRICE,
+        DEMAND, MIX, None, ASSUMPTIONS,
     )  # fmt: skip
     return replace(made, **changes)
 
 
-def sdpa(**changes) -> ArmProjection:
+def sdpa(**changes: Any) -> ArmProjection:
     """The cheapest exact arm."""
     return replace(projected(SDPA, saving=NO_SAVING, verdict=Verdict.BASELINE, probability=0.0), **changes)
 
@@ -270,3 +280,21 @@ def many_groups(count: int = 60) -> Report:
     """A run of many shapes."""
     groups = tuple(Group(Shape(1, 64 * (i + 1)), "bucketed") for i in range(count))
     return view.build(record(plan(groups=groups), rounds=8), projection(sdpa(), naive(), winning_cast()))
+
+
+def hostile() -> Report:
+    """Labels that try to be a formula, markup, an escape sequence, a new line, or very long."""
+    return labelled(
+        "=cmd|'/c calc'!A0", "a|b<script>alert(1)</script>\n# *x*", "\x1b[31mred\u202eevil", "x" * 300,
+        "日本語の長いラベル" * 5, "{braces} [bold]m[/]", "-1+2", "1. one",
+    )  # fmt: skip
+
+
+SITUATIONS: dict[str, Callable[[], Report]] = {
+    made.__name__: made
+    for made in (
+        win, loss, tune_first, no_price, no_demand, failures, few_rounds, ceilings_only, nothing_measured, hostile,
+        many_groups,
+    )
+}  # fmt: skip
+"""Every situation by name."""

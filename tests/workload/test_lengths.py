@@ -101,9 +101,9 @@ def test_the_held_out_length_lies_between_measured_ones(mix: LengthDistribution)
 
 
 def test_the_held_out_length_is_where_most_tokens_are() -> None:
-    """With nearly all tokens between 2048 and 8192 the geometric middle of that segment is held out."""
-    mix = from_lengths([3000] * 60 + [100, 8192])
-    assert held_out_length(mix, (128, 2048, 8192)) == 4096
+    """With nearly all tokens between 512 and 2048 the geometric middle of that segment is held out."""
+    mix = from_lengths([1500] * 60 + [100, 8192])
+    assert held_out_length(mix, (128, 512, 2048, 8192)) == 1024
 
 
 def test_lengths_asked_for_replace_the_grid() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,11 @@ from castbench.workload.yaml_text import MAX_BYTES, parse_yaml, read_text, resol
     ("text", "value"),
     [
         ("1", 1), ("-7", -7), ("0", 0), ("1.5", 1.5), (".5", 0.5), ("1e-2", 0.01), ("1E3", 1000.0), ("2.", 2.0),
-        ("true", True), ("False", False), ("null", None), ("~", None), ("", None), (".inf", math.inf), ("1e999", math.inf),
+        ("true", True), ("False", False), ("null", None), ("~", None), ("", None), (".inf", math.inf),
+        ("1e999", math.inf),
         ("no", "no"), ("on", "on"), ("yes", "yes"), ("1:30", "1:30"), ("010", "010"), ("0x10", "0x10"),
-        ("1_000", "1_000"), ("2026-01-01", "2026-01-01"), ("2k", "2k"), ("9" * 30, int("9" * 30)), ("9" * 400, math.inf), ("-.inf", -math.inf),
+        ("1_000", "1_000"), ("2026-01-01", "2026-01-01"), ("2k", "2k"),
+        ("9" * 30, int("9" * 30)), ("9" * 400, math.inf), ("-.inf", -math.inf),
     ],
 )  # fmt: skip
 def test_scalars_mean_what_a_person_expects(text: str, value: object) -> None:
@@ -94,10 +97,8 @@ def test_a_byte_order_mark_is_ignored(tmp_path: Path) -> None:
 @given(st.text(st.characters(), max_size=60) | st.text("[]{}:,-?&*!|>'\"%@`#ab1 \n\t\\", max_size=40))
 def test_any_text_is_read_or_refused(text: str) -> None:
     """Whatever the text, the reader gives plain values or an InputError, nothing else."""
-    try:
+    with suppress(InputError):
         parse_yaml(text, "p")
-    except InputError as error:
-        assert str(error)
 
 
 @given(

@@ -22,8 +22,8 @@ from castbench.mechanisms.cast import CastParams, Clustering, Impl, row_cluster_
 
 SLICE_BYTES = {"cpu": 4 * 1024**2, "cuda": 256 * 1024**2}
 """Gathered q, k, v per slice of clusters in inference: about a core's L2 on CPUs, few launches on GPUs."""
-_PADDING_AFFINITY = -1.0
-"""Below every real affinity, which is a probability."""
+_PADDING_KEY = -1
+"""Below the key of every real token; see choice_keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,19 +145,18 @@ class CastAttention(nn.Module):
     @torch.no_grad()
     def _members(self, affinity_2HBNC: Tensor, phi_BN: Tensor, mask_BN: Tensor | None) -> Members:
         """G(A_g): indices, without gradient."""
-        gated_BNC = gated_affinity(affinity_2HBNC.sum(1), phi_BN)
+        key_BNC = choice_keys(gated_affinity(affinity_2HBNC.sum(1), phi_BN), mask_BN)
         length = phi_BN.shape[1]
         sizes_B = None
         if mask_BN is not None:
-            gated_BNC = gated_BNC.masked_fill(mask_BN.unsqueeze(-1), _PADDING_AFFINITY)
             real_B = (~mask_BN).sum(1)
             size_B = -(-real_B // self.num_clusters) if self.cluster_size is None else self.cluster_size
             sizes_B = real_B.clamp(max=size_B)
         places = row_cluster_size(length, self.num_clusters, self.cluster_size)
         if self.clustering == "top_k":
-            return best_of_each_cluster(gated_BNC, places, sizes_B)
+            return best_of_each_cluster(key_BNC, places, sizes_B)
         self._require_places(length, mask_BN)
-        return each_token_once(gated_BNC, places, sizes_B)
+        return each_token_once(key_BNC, places, sizes_B)
 
     def _require_places(self, length: int, mask_BN: Tensor | None) -> None:
         """ValueError where single_assignment lacks places; asks the device only when a full row would not fit."""
@@ -280,74 +279,67 @@ def gate_strength(t: Tensor) -> Tensor:
     return functional.softplus(t) + 1.0
 
 
-def best_of_each_cluster(gated_BNC: Tensor, places: int, sizes_B: Tensor | None) -> Members:
-    """top_k: every cluster's tokens of largest A_g, ties to the lower token; `sizes_B` of them where rows differ."""
-    index_BCK = _best_tokens(gated_BNC.transpose(1, 2), places)
+def best_of_each_cluster(key_BNC: Tensor, places: int, sizes_B: Tensor | None) -> Members:
+    """top_k: the tokens of every cluster's largest keys; the best `sizes_B` of them where rows differ."""
+    index_BCK = key_BNC.topk(places, dim=1).indices.transpose(1, 2)
     if sizes_B is None:
         return Members(index_BCK, None)
     taken_BCK = (torch.arange(places, device=index_BCK.device) < sizes_B.view(-1, 1, 1)).expand_as(index_BCK)
     return Members(torch.where(taken_BCK, index_BCK, index_BCK[..., :1]), taken_BCK)
 
 
-def each_token_once(gated_BNC: Tensor, places: int, sizes_B: Tensor | None) -> Members:
+def each_token_once(key_BNC: Tensor, places: int, sizes_B: Tensor | None) -> Members:
     """single_assignment: the greedy assignment as members in ascending order of tokens."""
-    batch, length, clusters = gated_BNC.shape
-    if sizes_B is None:
-        sizes_B = torch.full((batch,), places, device=gated_BNC.device)
-    cluster_BN = assign_greedily(gated_BNC, sizes_B)
+    length, clusters = key_BNC.shape[1:]
+    cluster_BN = assign_greedily(key_BNC, places, sizes_B)
     # Padding carries the number C, so that it is sorted behind every cluster.
     order_BN = cluster_BN.sort(dim=1, stable=True).indices
     counts_BC = functional.one_hot(cluster_BN, clusters + 1).sum(1)[:, :clusters]
-    place_K = torch.arange(places, device=gated_BNC.device)
-    taken_BCK = place_K < counts_BC.unsqueeze(-1)
     start_BC1 = (counts_BC.cumsum(1) - counts_BC).unsqueeze(-1)
+    place_K = torch.arange(places, device=key_BNC.device)
+    taken_BCK = place_K < counts_BC.unsqueeze(-1)
     from_BCK = torch.where(taken_BCK, start_BC1 + place_K, 0)
     index_BCK = order_BN.gather(1, from_BCK.flatten(1)).view_as(from_BCK)
-    full = clusters * places == length and batch * length == int(taken_BCK.sum())
-    return Members(index_BCK, None if full else taken_BCK)
+    all_taken = sizes_B is None and clusters * places == length
+    return Members(index_BCK, None if all_taken else taken_BCK)
 
 
-def assign_greedily(gated_BNC: Tensor, sizes_B: Tensor) -> Tensor:
-    """Cluster of every token, C for padding (A_g < 0): pairs by descending A_g, taken where both are still free.
+def assign_greedily(key_BNC: Tensor, places: int, sizes_B: Tensor | None) -> Tensor:
+    """Cluster of every token, C for padding: what taking all pairs by descending key, where both are free, gives.
 
-    Until some cluster is full, every token gets the open cluster it likes best. So one pass orders the tokens by
-    that liking, accepts all up to the first that fills a cluster, and closes the cluster: at most C passes.
+    Found by deferred acceptance, to which both sides' orders by the same keys lead as well: every token asks the
+    cluster it likes best, a cluster keeps its best and thereby sets a bar, and those below the bar ask elsewhere.
+    Bars only rise; random inputs settle within some ten rounds.
     """
-    clusters = gated_BNC.shape[-1]
-    cluster_BN = torch.full(gated_BNC.shape[:2], clusters, device=gated_BNC.device)
-    room_BC = sizes_B.unsqueeze(1).repeat(1, clusters)
-    waiting_BN = gated_BNC[..., 0] >= 0
-    while bool(waiting_BN.any()):
-        open_BNC = gated_BNC.masked_fill((room_BC == 0).unsqueeze(1), _PADDING_AFFINITY)
-        wish_BN = open_BNC.argmax(-1)
-        liking_BN = open_BNC.gather(-1, wish_BN.unsqueeze(-1)).squeeze(-1).masked_fill(~waiting_BN, _PADDING_AFFINITY)
-        order_BN = liking_BN.sort(dim=1, descending=True, stable=True).indices
-        asks_BNC = functional.one_hot(wish_BN.gather(1, order_BN), clusters) * waiting_BN.gather(1, order_BN).unsqueeze(
-            -1
-        )
-        asked_BNC = asks_BNC.cumsum(1)
-        # The one that fills a cluster is still accepted; whoever stands behind it asks again.
-        behind_BN = ((asked_BNC >= room_BC.unsqueeze(1)) & (asks_BNC > 0)).any(-1).cumsum(1).roll(1, 1)
-        behind_BN[:, 0] = 0
-        accepted_BNC = asks_BNC * (behind_BN == 0).unsqueeze(-1)
-        room_BC = room_BC - accepted_BNC.sum(1)
-        accepted_BN = torch.zeros_like(waiting_BN).scatter(1, order_BN, accepted_BNC.any(-1))
-        cluster_BN = torch.where(accepted_BN, wish_BN, cluster_BN)
-        waiting_BN = waiting_BN & ~accepted_BN
-    return cluster_BN
+    batch, _, clusters = key_BNC.shape
+    last_B11 = torch.full((batch, 1, 1), places - 1, device=key_BNC.device)
+    if sizes_B is not None:
+        last_B11 = (sizes_B - 1).clamp(min=0).view(-1, 1, 1)
+    bar_B1C = torch.full((batch, 1, clusters), _PADDING_KEY, device=key_BNC.device)
+    while True:
+        liking_BN1, cluster_BN1 = key_BNC.masked_fill(key_BNC < bar_B1C, _PADDING_KEY).max(-1, keepdim=True)
+        asking_BNC = torch.full_like(key_BNC, _PADDING_KEY).scatter_(-1, cluster_BN1, liking_BN1)
+        best_BKC = asking_BNC.topk(places, dim=1).values
+        raised_B1C = best_BKC.gather(1, last_B11.expand(-1, -1, clusters))
+        if torch.equal(raised_B1C, bar_B1C):
+            return torch.where(liking_BN1 == _PADDING_KEY, clusters, cluster_BN1).squeeze(-1)
+        bar_B1C = raised_B1C
 
 
-def _best_tokens(gated_BCN: Tensor, places: int) -> Tensor:
-    """Indices of the largest values, ties to the lower index, which torch.topk alone does not promise.
+def choice_keys(gated_BNC: Tensor, mask_BN: Tensor | None) -> Tensor:
+    """Integers in the order of A_g, ties to the lower token, all different within a cluster; −1 at padding.
 
-    Positive float32 numbers are ordered as their bits are; the index in the lower half makes all keys different.
+    The upper half is the order of the values: positive float32 numbers are ordered as their bits are; wider ones
+    are ranked. The lower half makes an earlier token's key the larger one.
     """
-    if gated_BCN.dtype != torch.float32:
-        return gated_BCN.sort(dim=-1, descending=True, stable=True).indices[..., :places]
-    length = gated_BCN.shape[-1]
-    falling_N = torch.arange(length - 1, -1, -1, device=gated_BCN.device)
-    key_BCN = (gated_BCN.contiguous().view(torch.int32).to(torch.int64) << 32) | falling_N
-    return key_BCN.topk(places, dim=-1).indices
+    if gated_BNC.dtype == torch.float32:
+        order_BNC = gated_BNC.view(torch.int32).to(torch.int64)
+    else:
+        order_BNC = gated_BNC.unique(return_inverse=True)[1]
+    length = gated_BNC.shape[1]
+    falling_N1 = torch.arange(length - 1, -1, -1, device=gated_BNC.device).unsqueeze(-1)
+    key_BNC = (order_BNC << 32) | falling_N1
+    return key_BNC if mask_BN is None else key_BNC.masked_fill(mask_BN.unsqueeze(-1), _PADDING_KEY)
 
 
 def _wide(tensor: Tensor) -> Tensor:

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from castbench.cost.spec import Projection
+from castbench.errors import InputError
+from castbench.plan import Group
+from castbench.records import RunRecord
+from castbench.report import comparison, exporters
+from castbench.report.comparison import ComparedRow, Comparison
+from castbench.workload.spec import Demand, Shape
+from tests.report import builder
+
+CHEAP = replace(builder.PRICE, usd_per_hour=0.71, name="L4")
+
+
+def _projection(price: object = CHEAP, **changes: object) -> Projection:
+    arms = (
+        builder.projected(builder.SDPA, 12, price=CHEAP, saving=builder.NO_SAVING),
+        builder.projected(builder.CAST, 6, price=CHEAP, saving=(4.26, 3.55, 4.26), word="PILOT"),
+    )
+    return builder.projection(*arms, price=price, **changes)
+
+
+def _runs(slow: RunRecord | None = None, other: Projection | None = None) -> list[tuple[RunRecord, Projection]]:
+    first = builder.projection(builder.sdpa(), builder.naive(), builder.winning_cast())
+    return [
+        (builder.record(), first),
+        (slow or builder.record(device_name="NVIDIA L4", scale=3.2), other or _projection()),
+    ]
+
+
+def _built(runs: Sequence[tuple[RunRecord, Projection]], *, forced: bool = False) -> Comparison:
+    return comparison.build(runs, comparison.labels_for([record for record, _ in runs]), forced=forced)
+
+
+def _row(made: Comparison, metric: str, label: str, group: Group | None = None) -> ComparedRow:
+    return next(r for r in made.rows if (r.metric, r.label, r.group) == (metric, label, group))
+
+
+def _unlike() -> list[tuple[RunRecord, Projection]]:
+    plan = builder.plan()
+    other = replace(plan, served=replace(plan.served, dtype="fp32", seed=7), groups=plan.groups[:2])
+    return _runs(builder.record(other, device_name="NVIDIA L4", comparable="bad"))
+
+
+def test_values_stand_under_their_run_and_the_best_is_marked() -> None:
+    """Latency: the fast machine; cost: the cheap one; throughput: the greater is the better."""
+    made = _built(_runs())
+    group = builder.GROUPS[0]
+    assert _row(made, "latency_p50_ms", "sdpa", group).best == (0,)
+    assert _row(made, "throughput_tokens_per_s", "sdpa", group).best == (0,)
+    assert _row(made, "cost_usd_per_hour", "sdpa").best == (1,)
+    costs = [value.value for value in _row(made, "cost_usd_per_hour", "sdpa").values if value]
+    assert costs == [4 * 3.673, 12 * 0.71]
+
+
+def test_equal_or_single_values_have_no_best() -> None:
+    """Where there is nothing to choose, nothing is marked."""
+    made = _built(_runs())
+    assert _row(made, "peak_memory_mib", "sdpa").best == ()
+    alone = _row(made, "cost_usd_per_hour", "naive")
+    assert alone.values[1] is None
+    assert alone.best == ()
+
+
+def test_the_cheapest_overall_is_named() -> None:
+    """Over all runs and mechanisms, ceilings left out."""
+    cheapest = _built(_runs()).cheapest
+    assert cheapest is not None
+    assert (cheapest.run, cheapest.configuration.label) == ("NVIDIA L4", "cast-32")
+    assert cheapest.cost.value == pytest.approx(6 * 0.71)
+    assert all(not row.label.startswith("ceiling:") for row in _built(_runs()).rows)
+
+
+def test_servers_and_costs_under_another_demand_are_left_out() -> None:
+    """Only what answers the first run's traffic is put beside it."""
+    made = _built(_runs(other=_projection(demand=Demand(1.0))))
+    assert _row(made, "replicas", "sdpa").values[1] is None
+    assert _row(made, "cost_usd_per_million_tokens", "sdpa").values[1] is not None
+    assert made.cheapest is not None
+    assert made.cheapest.run == "NVIDIA A100-PCIE-80GB"
+
+
+def test_unlike_runs_are_refused_with_the_difference_named() -> None:
+    """The sentence has the field and both values, and says what to do."""
+    with pytest.raises(InputError, match="dtype: bf16 against fp32") as caught:
+        _built(_unlike())
+    assert "seed: 0 against 7" in str(caught.value)
+    assert "b8-n4096-padded" in str(caught.value)
+    assert "--force" in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("fmt", ["terminal", "md", "csv", "json"])
+def test_forced_comparisons_are_marked_in_every_format(fmt: str) -> None:
+    """Nobody can mistake unlike runs for like ones; like ones are not marked."""
+    marks = {"json": '"unlike_runs": true'}
+    forced = exporters.render_comparison(_built(_unlike(), forced=True), fmt).decode()
+    alike = exporters.render_comparison(_built(_runs(), forced=True), fmt).decode()
+    assert marks.get(fmt, "UNLIKE RUNS") in forced
+    assert marks.get(fmt, "UNLIKE RUNS") not in alike
+
+
+def test_the_unlike_mark_is_in_every_csv_row() -> None:
+    """A row that is copied elsewhere takes the mark along."""
+    rows = list(
+        csv.DictReader(io.StringIO(exporters.render_comparison(_built(_unlike(), forced=True), "csv").decode()))
+    )
+    assert {row["comparable"] for row in rows} == {"UNLIKE RUNS"}
+
+
+def test_the_hash_decides_and_not_the_price_or_the_machine() -> None:
+    """Runs with equal hashes are comparable whatever else differs."""
+    assert not _built(_runs()).unlike
+
+
+def test_one_run_is_nothing_to_compare() -> None:
+    """A sentence asks for a second run."""
+    with pytest.raises(InputError, match="two runs or more"):
+        _built(_runs()[:1])
+
+
+def test_labels_are_device_names_told_apart() -> None:
+    """Equal devices are numbered, and a device that is named like a numbered one does not collide."""
+    names = ["A", "B", "A", "A #2"]
+    labels = comparison.labels_for([builder.record(device_name=name) for name in names])
+    assert labels[:2] == ("A #1", "B")
+    assert len(set(labels)) == 4
+
+
+def test_lengths_measured_as_a_check_are_not_compared() -> None:
+    """The held-out shape stays out of the rows."""
+    held_out = Group(Shape(1, 1448), "bucketed", held_out=True)
+    record = builder.record(builder.plan(groups=(*builder.GROUPS, held_out)))
+    made = _built([(record, _projection()), (record, _projection())])
+    assert held_out not in {row.group for row in made.rows}
+
+
+@pytest.mark.parametrize("count", [2, 3, 6])
+def test_any_number_of_runs_fits_eighty_columns(count: int) -> None:
+    """More runs than fit beside one another go into further tables; the machines' difference is always told."""
+    runs = [(builder.record(device_name=f"device {i}", scale=1 + i), _projection()) for i in range(count)]
+    drawn = exporters.render_comparison(_built(runs), "terminal").decode()
+    assert max(map(len, drawn.splitlines())) <= 80
+    assert "measured apart" in drawn
+    assert drawn.count("By mechanism") == 1
+
+
+def test_json_has_every_value_unrounded() -> None:
+    """Values, places of the best and prices are there for machines."""
+    data = json.loads(exporters.render_comparison(_built(_runs()), "json"))
+    assert data["cheapest"]["cost"]["value"] == 6 * 0.71
+    assert [run["letter"] for run in data["runs"]] == ["A", "B"]
+    assert data["rows"][0] | {"values": None} == {
+        "metric": "cost_usd_per_hour", "label": "sdpa", "group": None, "values": None, "best": [1],
+    }  # fmt: skip
+
+
+def test_letters_go_on_after_z() -> None:
+    """A, Z, AA, AB."""
+    assert [comparison.letter(i) for i in (0, 25, 26, 27)] == ["A", "Z", "AA", "AB"]

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from castbench.records import Outcome, Status
+from castbench.report import exporters, view
+from castbench.report.nouns import Report
+from castbench.report.redact import redact
+from tests.report import builder
+
+SECRETS = ("gpu-host-7", "/home/mai", "GPU-1234", "secret", "castbench-runs")
+CONTRACT = replace(builder.PRICE, contract=True, source="the profile")
+
+
+def _everything(report: Report) -> str:
+    tables = [("terminal", "summary"), ("json", "summary"), ("md", "summary"), ("csv", "summary"), ("csv", "cases")]
+    return "\n".join(exporters.render(report, fmt, table=table).decode() for fmt, table in tables)
+
+
+def _contract() -> Report:
+    key = builder.GROUPS[2].key
+    crash = Outcome("naive", Status.CRASH, "gpu-host-7 wrote /home/mai/core and C:\\Users\\secret\\x")
+    record = builder.record(outcomes={(key, "naive"): crash})
+    arms = (builder.sdpa(), builder.naive(), builder.winning_cast())
+    return view.build(record, builder.projection(*arms, price=CONTRACT))
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_host_and_paths_are_in_no_format(secret: str) -> None:
+    """What names the house is there before and gone after, in every format."""
+    report = builder.failures() if secret != "secret" else _contract()
+    assert secret in _everything(report)
+    assert secret not in _everything(redact(report))
+
+
+@pytest.mark.parametrize("amount", ["3.673", "7.346", "14.692", "14.7", "7.35", "5362", "0.0211"])
+def test_a_contract_price_cannot_be_read_or_worked_out(amount: str) -> None:
+    """With a contract price no amount of money is left in any format, percentages and servers are."""
+    report = _contract()
+    redacted = redact(report)
+    assert amount in _everything(report)
+    assert amount not in _everything(redacted)
+    assert redacted.mechanisms[2].replicas == 2
+    assert redacted.mechanisms[2].saving_percent == report.mechanisms[2].saving_percent
+
+
+def test_a_public_price_stays() -> None:
+    """A catalogue price is no secret."""
+    assert redact(builder.win()).money.price == builder.PRICE
+
+
+def test_the_measured_numbers_are_untouched() -> None:
+    """Redacting takes away names, not measurements."""
+    report = builder.win()
+    assert redact(report).groups == report.groups

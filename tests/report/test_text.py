@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import re
+import string
+from pathlib import Path
+
+import pytest
+
+import castbench.report
+from castbench.cost.spec import QualityStatus
+from castbench.records import Caveat
+from castbench.report import text
+from castbench.report.comparison import CASE_METRICS, METRICS
+from castbench.report.nouns import statement
+from tests.report.builder import SITUATIONS
+
+ROOM = Path(castbench.report.__file__).parent
+
+
+@pytest.mark.parametrize("caveat", Caveat)
+def test_every_caveat_has_one_sentence(caveat: Caveat) -> None:
+    """Each doubt is told in plain words, as one sentence of its own."""
+    assert text.CAVEATS[caveat].endswith(".")
+    assert len(set(text.CAVEATS.values())) == len(Caveat)
+
+
+def test_every_quality_and_every_figure_has_words() -> None:
+    """No enum member and no compared figure is left without a label."""
+    assert set(text.QUALITY) == set(QualityStatus)
+    assert {metric.name for metric in (*METRICS, *CASE_METRICS)} == set(text.METRICS)
+
+
+def test_every_template_is_used_and_every_use_has_a_template() -> None:
+    """The keys named in the room's code are the keys of SENTENCES."""
+    sources = "".join(path.read_text(encoding="utf-8") for path in ROOM.glob("*.py") if path.name != "text.py")
+    used = set(re.findall(r'"((?:headline|warning|ceiling|crossover|use|group|assumption|run|compare)\.\w+)"', sources))
+    known = set(text.SENTENCES) | set(text.HEADINGS)
+    assert used - known == set()
+    assert set(text.SENTENCES) - used == {"verbatim"}
+
+
+@pytest.mark.parametrize("name", SITUATIONS)
+def test_no_sentence_says_none_or_keeps_a_placeholder(name: str) -> None:
+    """Every statement of every situation fills its template."""
+    report = SITUATIONS[name]()
+    for said in (*report.warnings, *report.headline, *report.ceilings, *report.assumptions):
+        spoken = text.say(said)
+        assert "None" not in spoken
+        names = {field for _, field, _, _ in string.Formatter().parse(text.SENTENCES[said.key]) if field}
+        assert names <= {name for name, _ in said.values}
+
+
+def test_a_value_that_looks_like_a_placeholder_is_not_filled_in() -> None:
+    """Braces in a label stay braces."""
+    assert "{cost}" in text.say(statement("headline.nothing", baseline="{cost}"))
+
+
+def test_legible_removes_what_steers_a_terminal() -> None:
+    """Escape sequences, bidirectional overrides and line breaks lose their effect; letters of any script stay."""
+    assert text.legible("\x1b[31mA\u202eB\nC\x9bD日本é") == "\ufffd[31mA\ufffdB C\ufffdD日本é"
