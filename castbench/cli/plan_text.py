@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from castbench.plan import Group, Plan
     from castbench.workload.spec import WorkloadProfile
 
+GROUPS_NAMED = 3
+"""Groups that a warning names before it only counts them."""
+
 
 def plan_values(profile: WorkloadProfile, plan: Plan, device: str = "cpu") -> dict[str, Any]:
     """Everything there is to say of a plan, as plain values; times in seconds, for `device` at rough rates."""
@@ -125,9 +128,10 @@ def _plan_warnings(profile: WorkloadProfile, plan: Plan) -> Iterable[str]:
 def _time_warnings(plan: Plan, estimate: PlanEstimate) -> Iterable[str]:
     """Which mechanisms will hardly finish the rounds an interval needs."""
     rounds, limit_s = plan.analysis.looks[0], plan.sampling.max_seconds_per_case
-    for group in estimate.groups:
-        if group.too_slow:
-            yield (
-                f"{group.group.key}: {rounds} rounds of {', '.join(group.too_slow)} will probably not fit into "
-                f"max_seconds_per_case ({limit_s:g}), so there would be no interval"
-            )
+    slow = [f"{group.group.key} ({', '.join(group.too_slow)})" for group in estimate.groups if group.too_slow]
+    if slow:
+        more = f" and {len(slow) - GROUPS_NAMED} more groups" if len(slow) > GROUPS_NAMED else ""
+        yield (
+            f"{rounds} rounds will probably not fit into max_seconds_per_case ({limit_s:g}), so there would be no "
+            f"interval, in {', '.join(slow[:GROUPS_NAMED])}{more}"
+        )

@@ -25,18 +25,21 @@ _ProfileFile = Annotated[str, typer.Argument(metavar="FILE", help="A profile, or
 @app.command()
 def check(
     file: _ProfileFile,
+    *,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda: what the time is estimated for.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
 ) -> None:
     """Check a profile and show what would be measured: groups, cases, the time it takes, warnings."""
     from castbench.cli.plan_text import plan_text, plan_values
-    from castbench.pipeline import load_plan
+    from castbench.pipeline import check_device, load_plan
 
     profile, plan = load_plan(file)
+    estimated_for = check_device(device or ("cpu" if profile.gpu is None or profile.price_cpu else "cuda"))
     if as_json:
-        typer.echo(json.dumps(plan_values(profile, plan), indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(plan_values(profile, plan, estimated_for), indent=2, ensure_ascii=False))
     else:
         typer.echo(f"{profile.source}: the profile is valid\n")
-        typer.echo(plan_text(profile, plan))
+        typer.echo(plan_text(profile, plan, estimated_for))
 
 
 @app.command()

@@ -1,1 +1,1 @@
-"""The served encoder that mechanisms are swapped into: its model, its inputs, its counted work."""
+"""The served model: a pre-norm encoder whose attention is swapped, its inputs, and its work counted without torch."""

@@ -1,134 +1,164 @@
-"""The encoder that is timed: pre-norm blocks around a swapped-in attention, and the step that a window repeats.
+"""The served encoder that mechanisms are swapped into, with the same weights whatever the mechanism, and its steps.
 
-Shape suffixes: B batch, N tokens, M width, O outputs of the head.
+    tokens ─▶ embedding + positions ─▶ ( norm ─ attention ─ + ─ norm ─ GELU network ─ + ) × layers ─▶ norm ─ mean ─ head
+
+Shape suffixes: B batch, N tokens, M width.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from castbench.encoder.inputs import Batch
 from castbench.encoder.work import HEAD_OUTPUTS
 from castbench.mechanisms import params as mechanism_params
 from castbench.mechanisms import registry
 from castbench.plan import Arm, ServedModel
-from castbench.workload.spec import Phase
-
-LEARNING_RATE = 1e-6
-"""Small enough that a training run of benchmark steps leaves the weights what they are."""
+from castbench.workload.spec import ModelSpec, Phase
 
 
 class Block(nn.Module):
-    """One layer: x + attention(norm(x)), then x + feed-forward(norm(x))."""
+    """Pre-norm block: x + attention(norm(x)), then x + network(norm(x)); shapes BNM."""
 
-    def __init__(self, served: ServedModel, attention: nn.Module) -> None:
+    def __init__(self, model: ModelSpec, attention: nn.Module) -> None:
         super().__init__()
-        width, hidden = served.model.embed_dim, served.model.ffn_dim
-        self.attention_norm = nn.LayerNorm(width)
+        self.attention_norm = nn.LayerNorm(model.embed_dim)
         self.attention = attention
-        self.ffn_norm = nn.LayerNorm(width)
-        self.ffn = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+        self.network_norm = nn.LayerNorm(model.embed_dim)
+        self.up = _undrawn_linear(model.embed_dim, model.ffn_dim)
+        self.down = _undrawn_linear(model.ffn_dim, model.embed_dim)
 
     def forward(self, x_BNM: Tensor, key_padding_mask_BN: Tensor | None) -> Tensor:
-        """One layer's output, BNM."""
+        """The next hidden states."""
         x_BNM = x_BNM + self.attention(self.attention_norm(x_BNM), key_padding_mask_BN)
-        result: Tensor = x_BNM + self.ffn(self.ffn_norm(x_BNM))
-        return result
+        return x_BNM + self.down(functional.gelu(self.up(self.network_norm(x_BNM))))
 
 
 class Encoder(nn.Module):
-    """Embedding with learned positions, blocks, final norm, masked mean pool, a linear head."""
+    """Tokens to HEAD_OUTPUTS numbers per row: `forward(tokens_BN, key_padding_mask_BN=None)`, mask True = padding.
 
-    def __init__(self, served: ServedModel, attentions: Sequence[nn.Module]) -> None:
+    `attention` makes the attention module of one layer. Parameters are not drawn yet: see `draw_weights`.
+    """
+
+    def __init__(self, model: ModelSpec, max_seq_len: int, attention: Callable[[], nn.Module]) -> None:
         super().__init__()
-        model = served.model
-        # Tables start empty: draw_weights fills them, and their default initialisation would double the build time.
-        self.tokens = nn.Embedding.from_pretrained(torch.empty(model.vocab_size, model.embed_dim), freeze=False)
-        self.positions = nn.Embedding.from_pretrained(torch.empty(served.max_seq_len, model.embed_dim), freeze=False)
-        self.blocks = nn.ModuleList(Block(served, attention) for attention in attentions)
+        self.tokens = nn.Embedding(
+            model.vocab_size, model.embed_dim, _weight=torch.empty(model.vocab_size, model.embed_dim)
+        )
+        self.positions = nn.Parameter(torch.empty(max_seq_len, model.embed_dim))
+        self.blocks = nn.ModuleList(Block(model, attention()) for _ in range(model.layers))
         self.norm = nn.LayerNorm(model.embed_dim)
-        self.head = nn.Linear(model.embed_dim, HEAD_OUTPUTS)
+        self.head = _undrawn_linear(model.embed_dim, HEAD_OUTPUTS)
 
     def forward(self, tokens_BN: Tensor, key_padding_mask_BN: Tensor | None = None) -> Tensor:
-        """Logits BO of token rows; mask True = padding."""
-        places_N = torch.arange(tokens_BN.shape[1], device=tokens_BN.device)
-        x_BNM = self.tokens(tokens_BN) + self.positions(places_N)
+        """The head's outputs, B × HEAD_OUTPUTS."""
+        x_BNM = self.tokens(tokens_BN) + self.positions[: tokens_BN.shape[1]]
         for block in self.blocks:
             x_BNM = block(x_BNM, key_padding_mask_BN)
-        logits_BO: Tensor = self.head(masked_mean(self.norm(x_BNM), key_padding_mask_BN))
-        return logits_BO
+        outputs: Tensor = self.head(mean_of_real(self.norm(x_BNM), key_padding_mask_BN))
+        return outputs
 
 
-def masked_mean(x_BNM: Tensor, key_padding_mask_BN: Tensor | None) -> Tensor:
-    """Mean over real tokens, BM; zeros for a row of padding alone."""
-    if key_padding_mask_BN is None:
-        return x_BNM.mean(1)
-    real_BN1 = (~key_padding_mask_BN).unsqueeze(-1)
-    return (x_BNM * real_BN1).sum(1) / real_BN1.sum(1).clamp(min=1)
+def build_encoder(served: ServedModel, arm: Arm) -> Encoder:
+    """The encoder with an arm's mechanism in every layer, float32 on the CPU, weights drawn from the served seed."""
+    encoder = Encoder(served.model, served.max_seq_len, lambda: _attention(served, arm))
+    draw_weights(encoder, served.seed)
+    return encoder
 
 
 def build_timed(served: ServedModel, arm: Arm) -> nn.Module:
-    """What is timed for an arm: an Encoder, or in scope attention one attention module; weights from the seed.
-
-    Parameters of equal name and shape have equal values in all arms. Raises what the mechanism raises for
-    parameters that do not fit.
-    """
-    spec = registry.get(arm.mechanism)
-    params = mechanism_params.make(spec, dict(arm.params))
-    build = registry.load(spec.build)
-    count = 1 if served.scope == "attention" else served.model.layers
-    torch.manual_seed(served.seed)
-    attentions = [
-        build(params, embed_dim=served.model.embed_dim, num_heads=served.model.num_heads) for _ in range(count)
-    ]
-    module: nn.Module = attentions[0] if served.scope == "attention" else Encoder(served, attentions)
+    """What is timed: the encoder, or one attention module for scope attention."""
+    if served.scope == "encoder":
+        return build_encoder(served, arm)
+    module = _attention(served, arm)
     draw_weights(module, served.seed)
-    return module.train(served.phase == "training")
+    return module
 
 
-@torch.no_grad()
 def draw_weights(module: nn.Module, seed: int) -> None:
-    """Fill all parameters, each from a generator seeded by (seed, name, shape): norms 1 and 0, biases 0, the rest
-    normal with variance 1 / inputs."""
+    """Draw every parameter from a seed made of `seed`, its name and its shape, so that equal ones agree everywhere.
+
+    Matrices: uniform with variance 1 / last dimension, which keeps hidden states near unit size. Biases: zero. Other
+    vectors (the scales of norms) keep the constants they were built with.
+    """
     for name, parameter in module.named_parameters():
-        if parameter.dim() == 1:
-            parameter.fill_(1.0 if name.endswith("norm.weight") else 0.0)
-            continue
-        key = f"{seed}|{name}|{tuple(parameter.shape)}".encode()
-        generator = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(key).digest()[:8]) >> 1)
-        parameter.normal_(std=parameter.shape[-1] ** -0.5, generator=generator)
+        if name.endswith("bias"):
+            nn.init.zeros_(parameter)
+        elif parameter.ndim > 1:
+            generator = torch.Generator().manual_seed(_seed_of(seed, name, parameter.shape))
+            bound = math.sqrt(3.0 / parameter.shape[-1])
+            nn.init.uniform_(parameter, -bound, bound, generator=generator)
+
+
+def mean_of_real(x_BNM: Tensor, key_padding_mask_BN: Tensor | None) -> Tensor:
+    """Mean over the real tokens of each row, BM; zero where a row has none."""
+    if key_padding_mask_BN is None:
+        return x_BNM.mean(1)
+    real_BN1 = (~key_padding_mask_BN).unsqueeze(-1)
+    return x_BNM.masked_fill(~real_BN1, 0.0).sum(1) / real_BN1.sum(1).clamp(min=1)
 
 
 def make_step(module: nn.Module, pool: Sequence[Batch], phase: Phase) -> Callable[[int], Tensor]:
-    """The i-th step on the i-th batch of the pool, going round: a forward pass, or a whole training step."""
+    """The timed step: `step(i)` runs the i-th batch of the rotating pool, and returns what must be finite.
+
+    inference: a forward pass under inference_mode, its output. training: forward, backward and optimiser step, the
+    loss.
+    """
     if phase == "training":
         return _training_step(module, pool)
 
     @torch.inference_mode()
-    def forward(index: int) -> Tensor:
+    def infer(index: int) -> Tensor:
         batch = pool[index % len(pool)]
-        output: Tensor = module(batch.inputs, batch.key_padding_mask_BN)
-        return output
+        outputs: Tensor = module(batch.inputs, batch.key_padding_mask)
+        return outputs
 
-    return forward
+    return infer
 
 
 def _training_step(module: nn.Module, pool: Sequence[Batch]) -> Callable[[int], Tensor]:
-    """Forward, backward and optimiser step; the loss is the mean square of the output."""
-    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.AdamW(trained, lr=LEARNING_RATE, fused=True) if trained else None
+    """A step with AdamW on the mean square of the outputs; hidden states get gradients too, as inside a network."""
+    parameters = list(module.parameters())
+    optimiser = torch.optim.AdamW(parameters, fused=True) if parameters else None
 
-    def step(index: int) -> Tensor:
+    def train(index: int) -> Tensor:
         batch = pool[index % len(pool)]
-        output: Tensor = module(batch.inputs, batch.key_padding_mask_BN)
+        inputs = batch.inputs.detach()
+        outputs = module(inputs.requires_grad_(inputs.is_floating_point()), batch.key_padding_mask)
+        loss: Tensor = outputs.float().square().mean()
+        loss.backward()  # type: ignore[no-untyped-call]
         if optimiser is not None:
-            optimiser.zero_grad(set_to_none=True)
-            output.float().square().mean().backward()  # type: ignore[no-untyped-call]  # torch has no types here
             optimiser.step()
-        return output.detach()
+            optimiser.zero_grad(set_to_none=True)
+        return loss.detach()
 
-    return step
+    return train
+
+
+def _attention(served: ServedModel, arm: Arm) -> nn.Module:
+    """A fresh attention module of an arm."""
+    spec = registry.get(arm.mechanism)
+    params = mechanism_params.make(spec, dict(arm.params))
+    module: nn.Module = registry.load(spec.build)(
+        params, embed_dim=served.model.embed_dim, num_heads=served.model.num_heads
+    )
+    return module
+
+
+def _seed_of(seed: int, name: str, shape: torch.Size) -> int:
+    """A seed of 63 bits; a module inside a wrapper (`inner`) draws what it would draw without it."""
+    name = ".".join(part for part in name.split(".") if part != "inner")
+    digest = hashlib.sha256(f"{seed}|{name}|{tuple(shape)}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def _undrawn_linear(inputs: int, outputs: int) -> nn.Linear:
+    """A linear layer without the time nn.Linear takes to draw weights that `draw_weights` draws anew."""
+    linear: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs)
+    return linear

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import click.testing
@@ -24,16 +25,20 @@ mechanisms: [sdpa, naive]
 """
 
 
+SLOW = {"b1-n256-bucketed", *(f"b{batch}-n256-padded" for batch in (2, 4, 8, 16))}
+
+
 @pytest.fixture(autouse=True)
 def _estimate(monkeypatch: pytest.MonkeyPatch) -> None:
-    """How long a plan takes is not this command's business: 3 s a group, and naive too slow for 256 tokens."""
+    """How long a plan takes is not this command's business: 3 s a group, and naive too slow for the longest."""
 
     def describe_plan(plan: Plan, device: str) -> PlanEstimate:
         def estimate(group: Group) -> GroupEstimate:
             cap_s = plan.sampling.max_seconds_per_case * len(plan.arms_of(group))
-            return GroupEstimate(group, 3.0, cap_s, ("naive",) if group.key == "b1-n256-bucketed" else ())
+            return GroupEstimate(group, 3.0, cap_s, ("naive",) if group.key in SLOW else ())
 
-        return PlanEstimate(tuple(map(estimate, plan.groups)), FAKE_RATES)
+        rates = replace(FAKE_RATES, name=f"rates of {device}")
+        return PlanEstimate(tuple(map(estimate, plan.groups)), rates)
 
     monkeypatch.setattr(plan_text, "describe_plan", describe_plan)
 
@@ -64,7 +69,7 @@ def test_check_adds_up_the_plan(in_tmp: Path) -> None:
     """Two lengths at batch 1, and bucketed and padded at batch 2, are 6 groups; with 4 arms 24 cases of 60 s."""
     output = check(PROFILE)
     assert "p.yaml: the profile is valid" in output
-    assert "6 groups, 24 cases: about 18 s (castbench fake device), at most 24 min of rounds" in output
+    assert "6 groups, 24 cases: about 18 s (rates of cpu), at most 24 min of rounds" in output
     for line in (
         "b1-n128-bucketed",
         "b2-n256-padded",
@@ -89,10 +94,23 @@ def test_check_prints_the_same_as_json(in_tmp: Path) -> None:
 
 
 def test_check_warns_where_too_few_rounds_fit(in_tmp: Path) -> None:
-    """A limit that cannot hold the 8 rounds of an interval is pointed out, with the group and the mechanism."""
-    output = check(PROFILE)
-    assert "warning: b1-n256-bucketed: 8 rounds of naive will probably not fit into max_seconds_per_case (60)" in output
-    assert output.count("will probably not fit") == 1
+    """A limit that cannot hold the 8 rounds of an interval is pointed out, with the groups and mechanisms."""
+    words = "warning: 8 rounds will probably not fit into max_seconds_per_case (60), so there would be no interval, in "
+    assert words + "b1-n256-bucketed (naive), b2-n256-padded (naive)\n" in check(PROFILE)
+    many = check(PROFILE.replace("[1, 2]", "[1, 2, 4, 8, 16]"))
+    assert (
+        words + "b1-n256-bucketed (naive), b2-n256-padded (naive), b4-n256-padded (naive) and 2 more groups\n" in many
+    )
+
+
+def test_check_estimates_for_the_device_of_the_profile(in_tmp: Path) -> None:
+    """A workload that names a GPU and no CPU price is estimated for a GPU, another for the CPU; --device wins."""
+    assert "(rates of cpu)" in check(PROFILE)
+    assert "(rates of cuda)" in check(PROFILE + "gpu: L4")
+    assert "(rates of cpu)" in check(PROFILE + "gpu: L4\nprice_cpu: {usd_per_hour: 1}")
+    assert "(rates of cuda:1)" in run("check", "p.yaml", "--device", "cuda:1").output
+    with pytest.raises(InputError, match="--device"):
+        run("check", "p.yaml", "--device", "tpu")
 
 
 def test_check_tells_problems_of_structure_and_mechanisms_together(in_tmp: Path) -> None:

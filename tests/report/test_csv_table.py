@@ -14,17 +14,19 @@ from castbench.report.nouns import Report
 from tests.report import builder
 
 GUIDE = Path(__file__).parents[2] / "docs" / "csv.md"
-FIXED_SUMMARY = (
-    "label mechanism parameters recommendation quality_status baseline_config regime batch_size_used replicas"
-    " replicas_fractional utilization cost_usd_per_hour saving_usd_per_hour saving_low_usd_per_hour"
-    " saving_high_usd_per_hour saving_percent probability_saving_positive cash_saving_usd_per_hour"
-    " cost_usd_per_million_tokens speedup_vs_baseline peak_memory_mib crossover_tokens verdict caveats"
-).split()
-FIXED_CASES = (
-    "label mechanism parameters phase dtype regime batch_size seq_len status reason latency_p50_ms latency_low_ms"
-    " latency_high_ms latency_mean_ms step_p95_ms step_p99_ms throughput_seq_per_s throughput_tokens_per_s"
-    " peak_memory_mib energy_j_per_seq speedup_vs_baseline speedup_low speedup_high verdict rounds stopped_by caveats"
-).split()
+FIXED_SUMMARY = [
+    "label", "mechanism", "parameters", "recommendation", "quality_status", "baseline_config", "regime",
+    "batch_size_used", "replicas", "replicas_fractional", "utilization", "cost_usd_per_hour", "saving_usd_per_hour",
+    "saving_low_usd_per_hour", "saving_high_usd_per_hour", "saving_percent", "probability_saving_positive",
+    "cash_saving_usd_per_hour", "cost_usd_per_million_tokens", "speedup_vs_baseline", "peak_memory_mib",
+    "crossover_tokens", "verdict", "caveats",
+]  # fmt: skip
+FIXED_CASES = [
+    "label", "mechanism", "parameters", "phase", "dtype", "regime", "batch_size", "seq_len", "status", "reason",
+    "latency_p50_ms", "latency_low_ms", "latency_high_ms", "latency_mean_ms", "step_p95_ms", "step_p99_ms",
+    "throughput_seq_per_s", "throughput_tokens_per_s", "peak_memory_mib", "energy_j_per_seq", "speedup_vs_baseline",
+    "speedup_low", "speedup_high", "verdict", "rounds", "stopped_by", "caveats",
+]  # fmt: skip
 
 
 def _rows(report: Report, table: str = "summary") -> list[dict[str, str]]:

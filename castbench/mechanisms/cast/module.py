@@ -94,7 +94,8 @@ class CastAttention(nn.Module):
         qkv_BNX = self.in_proj(x_BNM)
         affinity_2HBNC, phi_BN = self._affinities(qkv_BNX), self._phi(x_BNM)
         members = self._members(affinity_2HBNC, phi_BN, key_padding_mask_BN)
-        return self.out_proj(self._mix(qkv_BNX, affinity_2HBNC, phi_BN, members))
+        y_BNM: Tensor = self.out_proj(self._mix(qkv_BNX, affinity_2HBNC, phi_BN, members))
+        return y_BNM
 
     @torch.no_grad()
     def choose(self, x_BNM: Tensor, key_padding_mask_BN: Tensor | None = None) -> Members:
@@ -335,7 +336,7 @@ def choice_keys(gated_BNC: Tensor, mask_BN: Tensor | None) -> Tensor:
     if gated_BNC.dtype == torch.float32:
         order_BNC = gated_BNC.view(torch.int32).to(torch.int64)
     else:
-        order_BNC = gated_BNC.unique(return_inverse=True)[1]
+        order_BNC = torch.unique(gated_BNC, return_inverse=True)[1]
     length = gated_BNC.shape[1]
     falling_N1 = torch.arange(length - 1, -1, -1, device=gated_BNC.device).unsqueeze(-1)
     key_BNC = (order_BNC << 32) | falling_N1
