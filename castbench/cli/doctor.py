@@ -113,6 +113,7 @@ def _page(examined: Examination, resolved: AaResult | None) -> Iterator[Block]:
     yield Bullets(tuple(_fact_lines(examined)))
     yield Heading("What it means for the numbers")
     for finding in examined.findings:
+        yield Paragraph("")
         serious = finding.severity in ("problem", "warning")
         yield Paragraph(f"{finding.severity.upper()}: {finding.what}", "warning" if serious else "lead")
         yield Bullets(tuple(_consequences(finding)))

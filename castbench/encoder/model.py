@@ -2,7 +2,7 @@
 
     tokens ─▶ embedding + positions ─▶ ( norm ─ attention ─ + ─ norm ─ GELU network ─ + ) × layers ─▶ norm ─ mean ─ head
 
-Shape suffixes: B batch, N tokens, M width.
+Shape suffixes: B batch, N tokens, M width, F width of the feed-forward network.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +38,8 @@ class Block(nn.Module):
     def forward(self, x_BNM: Tensor, key_padding_mask_BN: Tensor | None) -> Tensor:
         """The next hidden states."""
         x_BNM = x_BNM + self.attention(self.attention_norm(x_BNM), key_padding_mask_BN)
-        return x_BNM + self.down(functional.gelu(self.up(self.network_norm(x_BNM))))
+        widened_BNF = functional.gelu(self.up(self.network_norm(x_BNM)))
+        return x_BNM + cast(Tensor, self.down(widened_BNF))
 
 
 class Encoder(nn.Module):
@@ -160,5 +162,4 @@ def _seed_of(seed: int, name: str, shape: torch.Size) -> int:
 
 def _undrawn_linear(inputs: int, outputs: int) -> nn.Linear:
     """A linear layer without the time nn.Linear takes to draw weights that `draw_weights` draws anew."""
-    linear: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs)
-    return linear
+    return cast(nn.Linear, nn.utils.skip_init(nn.Linear, inputs, outputs))  # type: ignore[no-untyped-call]

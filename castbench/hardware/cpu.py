@@ -137,7 +137,7 @@ def parse_meminfo(meminfo: str) -> tuple[int | None, int | None]:
 
 def parse_cpu_times(stat: str) -> tuple[int, int] | None:
     """(steal, all) ticks of all cores together in the text of /proc/stat; None where steal is not reported."""
-    match = re.match(r"cpu ((?: +\d+)+)", stat)
+    match = re.match(r"cpu((?: +\d+)+)", stat)
     times = [int(number) for number in match[1].split()[:_TIME_FIELDS]] if match else []
     return (times[_STEAL_FIELD], sum(times)) if len(times) == _TIME_FIELDS else None
 

@@ -72,7 +72,6 @@ class TorchFacts:
     torch: str | None = None
     cuda: str | None = None
     hip: str | None = None
-    cuda_available: bool = False
     arch_list: tuple[str, ...] = ()
     devices: tuple[TorchDevice, ...] = ()
     threads: int | None = None
@@ -159,6 +158,12 @@ def _torch_build(machine: Machine) -> Iterator[Finding]:
         )  # fmt: skip
     elif machine.has_gpu and not facts.devices:
         yield _unreached_gpu(machine)
+    elif len(facts.devices) < len(machine.inventory.gpus):
+        what = f"torch sees {len(facts.devices)} of {len(machine.inventory.gpus)} GPUs{_hidden_by(facts)}"
+        yield Finding(
+            Severity.NOTE, f"{torch_text(facts)}; {what}",
+            "cuda:0 is the first GPU that torch sees, which need not be the driver's GPU 0",
+        )  # fmt: skip
     else:
         yield Finding(Severity.OK, torch_text(facts), "it reaches every device listed here")
 
@@ -175,11 +180,15 @@ def _unreached_gpu(machine: Machine) -> Finding:
         what = f"torch {facts.torch} needs CUDA {facts.cuda}, the driver {inventory.driver} supports {inventory.cuda}"
         do = f"update the driver, or install a torch build for CUDA {_major(inventory.cuda)}"
         return Finding(Severity.PROBLEM, what, so_what, do)
-    hidden = "" if facts.visible is None else f"; CUDA_VISIBLE_DEVICES is {facts.visible!r}"
     return Finding(
-        Severity.PROBLEM, f"torch {facts.torch} sees no GPU although the driver lists one{hidden}", so_what,
+        Severity.PROBLEM, f"torch {facts.torch} sees no GPU although the driver lists one{_hidden_by(facts)}", so_what,
         "check CUDA_VISIBLE_DEVICES and that this user may open /dev/nvidia*; then restart the driver or the machine",
     )  # fmt: skip
+
+
+def _hidden_by(facts: TorchFacts) -> str:
+    """What the environment hides from torch."""
+    return "" if facts.visible is None else f"; CUDA_VISIBLE_DEVICES is {facts.visible!r}"
 
 
 def _architectures(machine: Machine) -> Iterator[Finding]:
@@ -221,7 +230,7 @@ def _shared_gpus(machine: Machine) -> Iterator[Finding]:
             )  # fmt: skip
         elif (gpu.memory_used_bytes or 0) > HIDDEN_GPU_BYTES:
             yield Finding(
-                Severity.NOTE, f"{_gib(gpu.memory_used_bytes)} of GPU {gpu.index} are used by no process seen from here",
+                Severity.NOTE, f"{_gib(gpu.memory_used_bytes)} of GPU {gpu.index} are in use, by no visible process",
                 "somebody outside this container may be using the GPU",
                 "look at nvidia-smi on the host",
             )  # fmt: skip
@@ -247,7 +256,7 @@ def _load(machine: Machine) -> Iterator[Finding]:
     host = machine.host
     if host.load_average is None or not host.logical_cores:
         return
-    what = f"load {host.load_average:.1f} on {_count(host.logical_cores, 'core')}"
+    what = f"load {host.load_average:.1f} in the last minute on {_count(host.logical_cores, 'core')}"
     per_core = host.load_average / host.logical_cores
     if per_core <= QUIET_LOAD and not host.busiest:
         yield Finding(Severity.OK, f"quiet host: {what}", "windows are not disturbed by other work here")
@@ -309,7 +318,7 @@ _CHECKS: tuple[Callable[[Machine], Iterator[Finding]], ...] = (
 
 
 def torch_text(facts: TorchFacts) -> str:
-    """torch's version and what it was built with, in one line."""
+    """Version of torch and what it was built with, in one line."""
     made_for = f"CUDA {facts.cuda}" if facts.cuda else f"ROCm {facts.hip}" if facts.hip else "CPUs"
     libraries = [name for name, there in (("oneDNN", facts.onednn), ("MKL", facts.mkl)) if there]
     parts = [f"torch {facts.torch} for {made_for}", *libraries]

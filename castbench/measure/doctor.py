@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from typing import Any
 
 from castbench.hardware import cpu, nvml
 from castbench.hardware.cpu import Host
@@ -58,7 +59,7 @@ def torch_facts(limit_s: float = TORCH_LIMIT_S) -> TorchFacts:
 
     The child gets this process's import path, so that both mean the same torch.
     """
-    command = [sys.executable, "-c", _CHILD, json.dumps(sys.path)]
+    command = [sys.executable, "-P", "-c", _CHILD, json.dumps(sys.path)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, check=False)
     except subprocess.TimeoutExpired:
@@ -90,15 +91,15 @@ def read_torch_facts() -> TorchFacts:
     try:
         import torch
     except (ImportError, OSError) as error:
-        return TorchFacts(problem=f"it cannot be imported: {str(error).splitlines()[0]}")
-    available = torch.cuda.is_available()
+        return TorchFacts(problem=f"it cannot be imported: {next(iter(str(error).splitlines()), 'no reason given')}")
+    libraries: Any = torch.backends
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     return TorchFacts(
-        torch=torch.__version__, cuda=torch.version.cuda, hip=torch.version.hip, cuda_available=available,
-        arch_list=tuple(torch.cuda.get_arch_list()),
-        devices=tuple(_torch_device(index) for index in range(torch.cuda.device_count() if available else 0)),
-        threads=torch.get_num_threads(), mkl=torch.backends.mkl.is_available(),
-        onednn=torch.backends.mkldnn.is_available(), cpu_capability=torch.backends.cpu.get_cpu_capability(),
-        tf32=torch.backends.cuda.matmul.allow_tf32, visible=os.environ.get("CUDA_VISIBLE_DEVICES"),
+        torch=torch.__version__, cuda=torch.version.cuda, hip=torch.version.hip,
+        arch_list=tuple(torch.cuda.get_arch_list()), devices=tuple(_torch_device(index) for index in range(count)),
+        threads=torch.get_num_threads(), mkl=libraries.mkl.is_available(), onednn=libraries.mkldnn.is_available(),
+        cpu_capability=libraries.cpu.get_cpu_capability(), tf32=libraries.cuda.matmul.allow_tf32,
+        visible=os.environ.get("CUDA_VISIBLE_DEVICES"),
     )  # fmt: skip
 
 

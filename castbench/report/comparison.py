@@ -9,7 +9,7 @@ from typing import Any
 from castbench.cost.spec import ArmProjection, Configuration, Price, Projection
 from castbench.errors import InputError
 from castbench.plain import to_plain
-from castbench.plan import Group, Plan
+from castbench.plan import Arm, Group, Plan
 from castbench.records import RunRecord
 from castbench.report import view
 from castbench.report.nouns import CaseRow, Quantity, Statement, Unit, statement
@@ -145,33 +145,42 @@ def check_comparable(records: Sequence[RunRecord], labels: Sequence[str], *, for
 
 
 def differences(one: Plan, other: Plan) -> tuple[str, ...]:
-    """The fields in which two plans ask for different work, with both values."""
+    """The fields in which two plans ask for different work, with what stands in the one and in the other."""
     mine, theirs = _comparable_fields(one), _comparable_fields(other)
-    return tuple(
-        f"{name}: {mine.get(name, 'absent')} against {theirs.get(name, 'absent')}"
-        for name in dict.fromkeys([*mine, *theirs])
-        if mine.get(name) != theirs.get(name)
-    )
+    return tuple(f"{name}: {_difference(mine[name], theirs[name])}" for name in mine if mine[name] != theirs[name])
 
 
-def _comparable_fields(plan: Plan) -> dict[str, str]:
+def _comparable_fields(plan: Plan) -> dict[str, tuple[str, ...]]:
     """What two runs must share, by the name a user knows it under."""
     served: dict[str, Any] = to_plain(plan.served)
     model: dict[str, Any] = served.pop("model")
     return {
-        **{f"model.{name}": str(value) for name, value in model.items()},
-        **{name: str(value) for name, value in served.items()},
-        "lengths": _listed(f"{t} x {s}" for t, s in zip(plan.mix.tokens, plan.mix.shares, strict=True)),
-        "groups": _listed(group.key for group in plan.groups),
-        "baseline": plan.baseline,
-        "mechanisms": _listed(f"{arm.label} {arm.mechanism}{dict(arm.params)}" for arm in plan.arms),
+        **{f"model.{name}": (str(value),) for name, value in model.items()},
+        **{name: (str(value),) for name, value in served.items()},
+        "lengths": tuple(f"{t} tokens (share {s})" for t, s in zip(plan.mix.tokens, plan.mix.shares, strict=True)),
+        "groups": tuple(group.key for group in plan.groups),
+        "baseline": (plan.baseline,),
+        "mechanisms": tuple(_described(arm) for arm in plan.arms),
     }
 
 
-def _listed(items: Any) -> str:
-    """A list in few words: its first entries and how many there are."""
-    found = list(items)
-    return ", ".join(found) if len(found) <= 6 else f"{', '.join(found[:6])}, … ({len(found)} in all)"
+def _described(arm: Arm) -> str:
+    """An arm with the parameters that are set."""
+    stated = ", ".join(f"{name}={value}" for name, value in arm.params if value is not None)
+    return f"{arm.label} = {arm.mechanism}({stated})"
+
+
+def _difference(mine: tuple[str, ...], theirs: tuple[str, ...]) -> str:
+    """What only one of two lists holds."""
+    if set(mine) == set(theirs):
+        return "the same in another order"
+    return f"{_first([x for x in mine if x not in theirs])} against {_first([x for x in theirs if x not in mine])}"
+
+
+def _first(items: list[str], count: int = 3) -> str:
+    """The first few of a list, and how many more there are."""
+    more = f" and {len(items) - count} more" if len(items) > count else ""
+    return (", ".join(items[:count]) or "none") + more
 
 
 def build(runs: Sequence[Run], labels: Sequence[str], *, forced: bool = False) -> Comparison:

@@ -112,7 +112,10 @@ def _alternative(subject: ArmProjection) -> Statement:
     if saving is None:
         return statement("use.none", label=subject.arm.label, reason=subject.reason)
     if (saving.value, saving.low or 0.0, saving.high or 0.0) == (0.0, 0.0, 0.0):
-        return statement("headline.alternative_same", cost=_quantity_of_cost(subject), **said)
+        return statement(
+            "headline.alternative_same", cost=_quantity_of_cost(subject), verdict=subject.verdict.value,
+            speedup=Quantity.of(subject.speedup, Unit.TIMES), **said,
+        )  # fmt: skip
     if (saving.value if saving.high is None else saving.high) <= 0:
         return statement("headline.alternative_costs", **said, **_per_period("loss", saving, sign=-1))
     return statement("headline.alternative_unclear", **said, **_per_period("saving", saving))

@@ -218,19 +218,20 @@ def _caveat(note: CaveatNote, everybody: set[str]) -> str:
 def _environment(run: RunFacts) -> Iterator[str]:
     """The run, the machine and the software."""
     here = run.environment
-    yield text.say(
-        statement("run.identity", run_id=run.run_id, created_at=run.created_at, profile=run.profile_name or None,
-                  source=run.profile_source)
-    )  # fmt: skip
-    yield text.say(statement("run.scope", scope=run.scope, phase=run.phase, dtype=run.dtype))
-    threads = "" if here.threads is None else f"{here.threads} threads, "
-    yield text.say(
-        statement("run.device", device_name=here.device_name, device=here.device, threads=threads, host=here.host,
-                  os=here.os)
-    )  # fmt: skip
-    cuda = "".join(f", {name} {version}" for name, version in (("CUDA", here.cuda), ("driver", here.driver)) if version)
-    yield text.say(
-        statement("run.software", castbench=here.castbench, python=here.python, torch=here.torch, cuda=cuda)
-    )  # fmt: skip
+    named = run.profile_name or run.profile_source
+    source = "" if run.profile_source == named else f" ({run.profile_source})"
+    facts = [
+        statement("run.identity", run_id=run.run_id, created_at=run.created_at, profile=named, source=source),
+        statement("run.scope", scope=run.scope, phase=run.phase, dtype=run.dtype),
+        statement(
+            "run.device", device_name=here.device_name, device=here.device, host=here.host, os=here.os,
+            threads=_optional(here.threads, Unit.COUNT),
+        ),
+        statement(
+            "run.software", castbench=here.castbench, python=here.python, torch=here.torch, cuda=here.cuda,
+            driver=here.driver,
+        ),
+    ]  # fmt: skip
     if run.resumed:
-        yield text.say(statement("run.resumed", times=Quantity(run.resumed, Unit.COUNT)))
+        facts.append(statement("run.resumed", times=Quantity(run.resumed, Unit.COUNT)))
+    return (text.say(fact) for fact in facts)

@@ -8,10 +8,10 @@ from pathlib import PurePath
 
 from castbench.cost.spec import ArmProjection
 from castbench.report import headline
-from castbench.report.nouns import CaseRow, GroupTable, Report, RunFacts, Statement, statement
+from castbench.report.nouns import CaseRow, GroupTable, Quantity, Report, RunFacts, Statement, statement
 
 REDACTED = "[redacted]"
-_PATH = re.compile(r"(?:[A-Za-z]:)?(?:[~.]{0,2}[/\\][^\s/\\:'\",;()]+){1,}[/\\]?")
+_PATH = re.compile(r"(?<![\w$])(?:[A-Za-z]:)?[~.]{0,2}[/\\][^\s:'\",;()]+")
 _ABOUT_MONEY = re.compile(r"usd|\$|price", re.IGNORECASE)
 
 
@@ -26,12 +26,13 @@ def redact(report: Report) -> Report:
         run=_run(report.run),
         groups=tuple(_group(table, host) for table in report.groups),
         mechanisms=tuple(replace(arm, reason=_scrubbed(arm.reason, host)) for arm in report.mechanisms),
-        assumptions=tuple(_statement(said, host) for said in report.assumptions),
+        assumptions=tuple(_statement(said, host, report.money.mix.source) for said in report.assumptions),
         warnings=tuple(_statement(said, host) for said in report.warnings),
         headline=tuple(_statement(said, host) for said in report.headline),
         reproduce=(f"castbench profile {_file_name(report.run.profile_source)}",),
     )
-    clean = replace(clean, money=replace(clean.money, mix=replace(clean.money.mix, source=REDACTED)))
+    if _is_path(clean.money.mix.source):
+        clean = replace(clean, money=replace(clean.money, mix=replace(clean.money.mix, source=REDACTED)))
     return _without_money(clean) if _is_contract(report) else clean
 
 
@@ -64,11 +65,20 @@ def _row(row: CaseRow, host: str) -> CaseRow:
     return replace(row, reason=_scrubbed(row.reason, host))
 
 
-def _statement(said: Statement, host: str) -> Statement:
-    """A statement whose texts name no path and no host."""
-    return Statement(
-        said.key, tuple((name, _scrubbed(v, host) if isinstance(v, str) else v) for name, v in said.values)
-    )
+def _statement(said: Statement, host: str, lengths_source: str = "") -> Statement:
+    """A statement whose texts name no path and no host; the source of the lengths may be a relative path."""
+
+    def clean(value: Quantity | str | None) -> Quantity | str | None:
+        if not isinstance(value, str):
+            return value
+        return _scrubbed(value.replace(lengths_source, REDACTED) if _is_path(lengths_source) else value, host)
+
+    return Statement(said.key, tuple((name, clean(value)) for name, value in said.values))
+
+
+def _is_path(source: str) -> bool:
+    """Whether a source is a file and no phrase."""
+    return "/" in source or "\\" in source or PurePath(source).suffix != ""
 
 
 def _scrubbed(text: str | None, host: str) -> str | None:

@@ -27,7 +27,7 @@ def draw(blocks: Sequence[Block], *, width: int = 80, colour: bool = False) -> b
     sink = io.StringIO()
     console = Console(
         file=sink, width=width, force_terminal=colour, color_system="standard" if colour else None,
-        no_color=not colour, markup=False, emoji=False, highlight=False, legacy_windows=False, _environ={},
+        markup=False, emoji=False, highlight=False, legacy_windows=False, _environ={},
     )  # fmt: skip
     for block in blocks:
         _draw_block(console, block)

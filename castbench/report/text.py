@@ -42,7 +42,8 @@ SENTENCES: dict[str, str] = {
     "headline.keep": "KEEP. Keep what you have: {today}, at {cost}.",
     "headline.alternative_costs": "The cheapest alternative, {configuration}, would cost {loss:spread} more:"
     " {month:spread} per month, {year:spread} per year.",
-    "headline.alternative_same": "The cheapest alternative, {configuration}, would cost the same {cost}.",
+    "headline.alternative_same": "The cheapest alternative, {configuration}, would cost the same {cost} and run at"
+    " {speedup:spread} the speed: {verdict}.",
     "headline.alternative_unclear": "The cheapest alternative, {configuration}, would save {saving:spread}"
     " ({month:spread} per month, {year:spread} per year; negative means it costs more): not enough to act on.",
     "headline.alone": "Nothing was measured that could replace it.",
@@ -78,11 +79,11 @@ SENTENCES: dict[str, str] = {
     # --- assumptions
     "assumption.margin": "FASTER, SLOWER and SAME are against {baseline}, with a margin of {margin}.",
     # --- the run
-    "run.identity": "Run {run_id} of {created_at}; profile {profile} ({source}).",
+    "run.identity": "Run {run_id} of {created_at}; profile {profile}{source}.",
     "run.scope": "Measured: {scope}, {phase}, {dtype}, eager.",
-    "run.device": "Device: {device_name} ({device}); {threads}host {host}, {os}.",
-    "run.software": "Software: castbench {castbench}, Python {python}, torch {torch}{cuda}.",
-    "run.resumed": "The run was interrupted and resumed {times} times.",
+    "run.device": "Device: {device_name} ({device}); threads {threads}; host {host}; {os}.",
+    "run.software": "Software: castbench {castbench}, Python {python}, torch {torch}, CUDA {cuda}, driver {driver}.",
+    "run.resumed": "Times the run was interrupted and resumed: {times}.",
     # --- comparison
     "compare.unlike": "UNLIKE RUNS: these runs did not do the same work; differences below may come from that.",
     "compare.difference": "They differ in {what}.",

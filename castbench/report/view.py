@@ -195,4 +195,5 @@ def _caveats(mechanisms: Iterable[ArmProjection], groups: Iterable[GroupTable]) 
 def _commands(run: RunFacts) -> tuple[str, ...]:
     """Commands that measure the same again, and that read this very run again."""
     read_again = () if run.path is None else (f"castbench report {shlex.quote(run.path)}",)
-    return (f"castbench profile {shlex.quote(run.profile_source)}", *read_again)
+    again = f"castbench profile {shlex.quote(run.profile_source)} --device {run.environment.device}"
+    return (again, *read_again)

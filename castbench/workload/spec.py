@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 Phase = Literal["inference", "training"]
@@ -66,7 +67,7 @@ class LengthDistribution:
     def longest_of(self, batch_size: int) -> LengthDistribution:
         """Distribution of the longest of `batch_size` independent requests: what a padded batch is padded to."""
         edges = [0.0, *(self.share_up_to(t) ** batch_size for t in self.tokens)]
-        shares = tuple(high - low for low, high in zip(edges, edges[1:], strict=False))
+        shares = tuple(high - low for low, high in pairwise(edges))
         return LengthDistribution(self.tokens, shares, self.exact, f"longest of {batch_size}: {self.source}")
 
 

@@ -93,9 +93,19 @@ def test_unlike_runs_are_refused_with_the_difference_named() -> None:
     with pytest.raises(InputError, match="dtype: bf16 against fp32") as caught:
         _built(_unlike())
     assert "seed: 0 against 7" in str(caught.value)
-    assert "b8-n4096-padded" in str(caught.value)
+    assert "groups: b8-n4096-padded against none" in str(caught.value)
     assert "--force" in str(caught.value)
     assert caught.value.exit_code == 2
+
+
+def test_a_long_difference_is_told_in_few_words() -> None:
+    """Only what the other has not is listed, three of it, and how many more; an order alone is called that."""
+    one = builder.plan(groups=tuple(Group(Shape(1, 64 * n), "bucketed") for n in range(1, 9)))
+    other = replace(one, groups=one.groups[:1], arms=one.arms[::-1])
+    assert comparison.differences(one, other) == (
+        "groups: b1-n128-bucketed, b1-n192-bucketed, b1-n256-bucketed and 4 more against none",
+        "mechanisms: the same in another order",
+    )
 
 
 @pytest.mark.parametrize("fmt", ["terminal", "md", "csv", "json"])

@@ -51,6 +51,17 @@ def test_a_public_price_stays() -> None:
     assert redact(builder.win()).money.price == builder.PRICE
 
 
+def test_a_file_of_lengths_is_not_named() -> None:
+    """A relative path in the source of the lengths goes wherever it is said; a public source of a price stays."""
+    mix = replace(builder.MIX, source="clients/acme.csv")
+    said = ("Lengths: 1690 tokens on average; clients/acme.csv.", "Price: 1 USD; aws/pricing@031e72b:a/b.go.")
+    report = view.build(builder.record(), builder.projection(builder.sdpa(), mix=mix, assumptions=said))
+    assert "acme" in _everything(report)
+    redacted = _everything(redact(report))
+    assert "acme" not in redacted
+    assert "aws/pricing@031e72b:a/b.go" in redacted
+
+
 def test_the_measured_numbers_are_untouched() -> None:
     """Redacting takes away names, not measurements."""
     report = builder.win()

@@ -26,10 +26,13 @@ _CLUSTER_STEP = 8
 class CastParams:
     """Parameters of CAST.
 
-    num_clusters  C, clusters and surrogate tokens; `auto` is resolved once per profile by its lengths
-    cluster_size  K, tokens per cluster (the paper's κ); None = ceil(n / C) for a row of n real tokens
-    clustering    top_k: every cluster takes its K best tokens; single_assignment: every token joins one cluster
-    impl          which implementation runs; auto chooses the fastest that can
+    num_clusters  C, clusters and surrogate tokens; auto is resolved once
+                  per profile by its lengths
+    cluster_size  K, tokens per cluster (the paper's κ); null means
+                  ceil(n / C) for a row of n real tokens
+    clustering    top_k: every cluster takes its K best tokens;
+                  single_assignment: every token joins one cluster
+    impl          which implementation runs; auto takes the fastest
     """
 
     num_clusters: int | Literal["auto"] = "auto"
@@ -139,7 +142,7 @@ SPEC = MechanismSpec(
     build="castbench.mechanisms.cast.module:build",
     reference="castbench.mechanisms.cast.reference:reference",
     work=work,
-    complexity="O(N·(K + C)); O(N^1.5) with C ∝ √N",
+    complexity="O(N·(K + C)), which is O(N^1.5) with C ∝ √N",
     paper="van Engelenhoven et al., arXiv:2402.04239",
     year=2024,
     limits=limits,

@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from castbench import pipeline
+from castbench.encoder.work import weights_bytes
+from castbench.findings import CaseFinding, case_findings
+from castbench.measure.runner import Silent
+from castbench.measure.torch_rig import TorchRig, usable_device
+from castbench.mechanisms import registry
+from castbench.plan import make_plan
+from castbench.records import RunRecord, Status
+from castbench.stats import Verdict
+from castbench.workload.lengths import from_shares
+from castbench.workload.spec import MechanismChoice, ModelSpec, SamplingPolicy
+from tests.examples import example_profile
+
+PLUGIN = '''
+"""Mechanisms that go wrong in the ways mechanisms do."""
+import os, signal, time
+from dataclasses import dataclass
+from castbench.mechanisms.spec import KernelWork, MechanismSpec
+
+@dataclass(frozen=True)
+class Params:
+    how: str = "segfault"
+
+def spec():
+    return MechanismSpec(
+        name="faulty", title="faulty", summary="goes wrong", params=Params, build="faulty_plugin:build",
+        reference="faulty_plugin:reference", work=lambda params, problem: KernelWork(gemm_flops=1e6),
+        complexity="O(1)", hidden=True)
+
+SPEC = spec()
+
+def build(params, *, embed_dim, num_heads):
+    import torch
+    class Faulty(torch.nn.Module):
+        ran_as = None
+        def forward(self, x, mask=None):
+            if params.how == "wrong":
+                return x * 1.5
+            if x.shape[1] <= 40:
+                return x
+            if params.how == "segfault":
+                os.kill(os.getpid(), signal.SIGSEGV)
+            if params.how == "hang":
+                time.sleep(3600)
+            if params.how == "nan":
+                return x * float("nan")
+            if params.how == "hungry":
+                return torch.empty(2**46, dtype=torch.uint8)
+            if params.how == "raise":
+                raise RuntimeError("the plug-in gave up")
+            return x
+    return Faulty()
+
+def reference(module, x, mask=None):
+    return x.double()
+'''
+
+MODEL = ModelSpec(layers=1, embed_dim=32, num_heads=2, ffn_dim=64, vocab_size=100)
+
+
+@pytest.fixture(autouse=True)
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A third party's package, installed as pip would leave it."""
+    home = tmp_path / "site"
+    info = home / "faulty_plugin-1.0.dist-info"
+    info.mkdir(parents=True)
+    (home / "faulty_plugin.py").write_text(PLUGIN)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: faulty-plugin\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[castbench.mechanisms]\nfaulty = faulty_plugin:SPEC\n")
+    monkeypatch.syspath_prepend(str(home))
+    registry.all_specs.cache_clear()
+    yield
+    registry.all_specs.cache_clear()
+    sys.modules.pop("faulty_plugin", None)
+
+
+def run(tmp_path: Path, *choices: MechanismChoice, **changes: object) -> RunRecord:
+    """A real run on the CPU with one thread, a small model and 64 tokens."""
+    given = {
+        "mechanisms": choices, "model": MODEL, "baseline": "sdpa", "lengths": from_shares([(64, 1.0)]),
+        "sampling": SamplingPolicy(target_ci=0.5, min_window_ms=1.0), **changes,
+    }  # fmt: skip
+    profile = example_profile(**given)
+    rig = TorchRig("cpu", 1)
+    out = tmp_path / "run.jsonl"
+    return pipeline.measure(profile, make_plan(profile), rig, Silent(), out=out).record
+
+
+def by_label(record: RunRecord) -> dict[str, CaseFinding]:
+    """The findings of the last group."""
+    return {f.arm.label: f for f in case_findings(record) if f.group == record.header.plan.groups[-1]}
+
+
+@pytest.mark.parametrize(
+    ("how", "status", "said"),
+    [
+        ("segfault", Status.CRASH, "SIGSEGV"),
+        ("nan", Status.NONFINITE, "NaN"),
+        ("hungry", Status.OOM, "allocate"),
+        ("raise", Status.ERROR, "RuntimeError: the plug-in gave up"),
+        ("wrong", Status.PARITY, "differs from its reference"),
+    ],
+)
+def test_what_one_mechanism_does_costs_the_others_nothing(
+    tmp_path: Path, how: str, status: Status, said: str
+) -> None:
+    """A crash, NaN, exhausted memory, exception or wrong result is a row with status and reason; the rest completes."""
+    faulty = MechanismChoice("faulty", (("how", how),), "faulty")
+    found = by_label(run(tmp_path, MechanismChoice("sdpa"), faulty, MechanismChoice("naive")))
+    assert found["faulty"].status is status
+    assert said in (found["faulty"].reason or "")
+    assert found["faulty"].mean_step_s is None
+    for label in ("sdpa", "naive", "ceiling:mixing"):
+        assert found[label].status is Status.OK
+        assert found[label].rounds >= 8
+
+
+def test_a_hanging_mechanism_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step that never ends is ended at its deadline, with status timeout, and the rest completes."""
+    monkeypatch.setattr("castbench.measure.torch_rig.STEP_TIMEOUT_FLOOR_S", 2.0)
+    faulty = MechanismChoice("faulty", (("how", "hang"),), "faulty")
+    policy = SamplingPolicy(target_ci=0.5, min_window_ms=1.0, max_seconds_per_case=1.0)
+    found = by_label(run(tmp_path, MechanismChoice("sdpa"), faulty, sampling=policy))
+    assert found["faulty"].status is Status.TIMEOUT
+    assert found["sdpa"].mean_step_s is not None
+
+
+def test_a_measured_case_has_everything_its_row_needs(tmp_path: Path) -> None:
+    """Latency, memory, weights, what ran, parity and CAST's coverage are there for a case that is ok."""
+    cast = MechanismChoice("cast", (("num_clusters", 4),), "cast")
+    record = run(tmp_path, MechanismChoice("sdpa"), cast)
+    found = by_label(record)["cast"]
+    assert found.outcome is not None
+    assert found.outcome.ran_as == "torch"
+    assert found.outcome.parity_error is not None
+    assert found.outcome.parity_error < 1e-4
+    assert found.outcome.peak_bytes is not None
+    assert found.outcome.weights_bytes == weights_bytes(record.header.plan.served, found.arm)
+    facts = dict(found.outcome.facts)
+    assert 0 < facts["coverage"] <= 1
+    assert facts["clustered_input_time_ratio"] > 0
+
+
+def test_busy_comes_out_of_a_real_run(tmp_path: Path) -> None:
+    """Two stated times on the real clock: never shorter than stated, and the ratio's interval allows for 20/30."""
+    choices = (MechanismChoice("busy", (("ms", 20.0),), "20"), MechanismChoice("busy", (("ms", 30.0),), "30"))
+    found = by_label(run(tmp_path, *choices, baseline="20", scope="attention"))
+    assert found["20"].latency_s is not None
+    assert found["20"].latency_s.value >= 0.020
+    assert found["30"].latency_s is not None
+    assert found["30"].latency_s.value >= 0.030
+    assert found["30"].verdict is Verdict.SLOWER
+
+
+def test_a_padded_group_is_measured_with_its_mask(tmp_path: Path) -> None:
+    """Batches above 1 run bucketed and padded, and CAST passes both."""
+    cast = MechanismChoice("cast", (("num_clusters", 4),), "cast")
+    record = run(
+        tmp_path, MechanismChoice("sdpa"), cast, batch_sizes=(2,), lengths=from_shares([(32, 0.5), (64, 0.5)])
+    )
+    assert {g.group for g in record.groups} == {
+        "b2-n32-bucketed", "b2-n64-bucketed", "b2-n32-padded", "b2-n64-padded",
+    }  # fmt: skip
+    assert {f.status for f in case_findings(record)} == {Status.OK}
+
+
+def test_training_is_a_whole_step(tmp_path: Path) -> None:
+    """Forward, backward and optimiser step take longer than forward alone, for every mechanism."""
+    lengths = from_shares([(256, 1.0)])
+    cast = MechanismChoice("cast", (("num_clusters", 8),), "cast")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    forward = by_label(run(tmp_path / "a", MechanismChoice("sdpa"), cast, lengths=lengths))
+    whole = by_label(run(tmp_path / "b", MechanismChoice("sdpa"), cast, lengths=lengths, phase="training"))
+    for label in ("sdpa", "cast"):
+        assert whole[label].status is Status.OK
+        assert (whole[label].mean_step_s or 0) > (forward[label].mean_step_s or 1)
+
+
+def test_asking_for_a_device_that_is_not_there_says_so() -> None:
+    """A CUDA device beyond those there are is a sentence that names the way out."""
+    from castbench.errors import HardwareError
+
+    with pytest.raises(HardwareError, match="--device cuda:99: torch sees"):
+        usable_device("cuda:99")
+
+
+def test_fp16_on_a_cpu_is_refused_with_the_reason() -> None:
+    """Emulated arithmetic is not measured as if it were a deployment."""
+    from castbench.errors import HardwareError
+
+    with pytest.raises(HardwareError, match="fp16 on a CPU"):
+        TorchRig("cpu", 1).require_usable("fp16")
