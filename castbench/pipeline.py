@@ -5,8 +5,6 @@ load_plan ─▶ measure ─▶ RunRecord ─▶ project ─▶ Projection      
 
 from __future__ import annotations
 
-import os
-import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -30,9 +28,6 @@ if TYPE_CHECKING:
     from castbench.measure.runner import Watcher
     from castbench.report.verify import Check
     from castbench.stats import Estimate
-
-DEFAULT_WIDTH = 80
-"""Columns of a report that goes to a file or a pipe."""
 
 DEVICES = ("auto", "cpu", "fake", "cuda", "cuda:N")
 
@@ -192,11 +187,12 @@ def report_bytes(
     """A run's report in one of the formats; width and colour default to what standard output can show."""
     from castbench.report import exporters, view
     from castbench.report.redact import redact as redacted
+    from castbench.report.terminal import shown_on
 
     report = view.build(record, project(record, price_usd_per_hour=price_usd_per_hour, rate=rate))
     if redact:
         report = redacted(report)
-    shown_width, shown_colour = terminal()
+    shown_width, shown_colour = shown_on(sys.stdout)
     return exporters.render(
         report, fmt, table=table, width=width or shown_width, colour=shown_colour if colour is None else colour
     )
@@ -215,13 +211,6 @@ def baseline_was_measured(record: RunRecord) -> bool:
     from castbench.findings import case_findings
 
     return any(f.mean_step_s is not None for f in case_findings(record) if f.arm.label == record.header.plan.baseline)
-
-
-def terminal() -> tuple[int, bool]:
-    """Columns of standard output, and whether colours are wanted there (a terminal, and NO_COLOR is not set)."""
-    is_terminal = sys.stdout.isatty()
-    columns = shutil.get_terminal_size((DEFAULT_WIDTH, 24)).columns if is_terminal else DEFAULT_WIDTH
-    return columns, is_terminal and not os.environ.get("NO_COLOR")
 
 
 def write_out(data: bytes, out: Path | None, *, force: bool = False) -> None:

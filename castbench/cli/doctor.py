@@ -173,7 +173,7 @@ def aa_sentence(result: AaResult) -> str:
     rounds = f"{result.rounds} round{'' if result.rounds == 1 else 's'} in {result.seconds:g} s"
     low, high = result.log_ratio.low, result.log_ratio.high
     if low is None or high is None:
-        return f"Only {rounds} were possible on {result.device}: {_TOO_FEW_ROUNDS}."
+        return f"Only {rounds} on {result.device}: {_TOO_FEW_ROUNDS}."
     percent = fmt.value(Quantity(math.expm1(result.log_ratio.half_width) * 100, Unit.PERCENT))
     sentence = f"On this machine today ({result.device}), {rounds} resolve a difference of ±{percent} %."
     if low <= 0 <= high:

@@ -43,14 +43,19 @@ def verify_run(record: RunRecord, projection: Projection, comparable_sha256: str
         ("comparability hash", comparable_sha256, header.comparable_sha256),
     )
     return (
-        *(Check(what, found == stored, "" if found == stored else "the header was changed") for what, found, stored in hashes),
+        *(_hash_check(what, found, stored) for what, found, stored in hashes),
         _listed("whole lines", list(record.damage), "no torn line"),
         _listed("rounds in order, none twice", list(_round_problems(record)), f"{len(record.rounds)} rounds"),
         _listed("order of every round as drawn", list(_order_problems(record)), "seeded permutations"),
-        _listed("groups hold the rounds they were closed with", list(_group_problems(record)), f"{len(record.groups)} groups"),
+        _listed("groups as they were closed", list(_group_problems(record)), f"{len(record.groups)} groups"),
         _listed("latencies and ratios recomputed", list(_case_problems(record)), "every case"),
         _listed("cost recomputed", list(_cost_problems(record, projection)), "every mechanism"),
     )  # fmt: skip
+
+
+def _hash_check(what: str, found: str, stored: str) -> Check:
+    """Whether a stored hash is the one of what it covers."""
+    return Check(what, found == stored, "" if found == stored else "the header was changed")
 
 
 def _listed(what: str, problems: list[str], detail: str) -> Check:

@@ -91,7 +91,7 @@ def heavy_modules_after(code: str) -> list[str]:
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda c: " ".join(c) or "castbench")
 def test_help_imports_nothing_heavy(command: tuple[str, ...]) -> None:
-    """`castbench … --help` in a fresh interpreter imports none of torch, numpy, pandas, pynvml, yaml (typer brings pydantic)."""
+    """`castbench … --help` in a fresh interpreter imports none of torch, numpy, pandas, pynvml, yaml."""
     code = (
         "from castbench.cli.app import app\n"
         "try:\n"

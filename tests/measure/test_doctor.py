@@ -35,9 +35,12 @@ def said(host: Host = HOST, inventory: GpuInventory = ONE_A100, torch: TorchFact
     return [f"{finding.severity}: {finding.what}" for finding in diagnose(host, inventory, torch)]
 
 
-def only(*severities: Severity, **machine: object) -> list[Finding]:
-    """The findings of these severities."""
-    return [f for f in diagnose(**{"host": HOST, "inventory": ONE_A100, "torch_facts": TORCH, **machine}) if f.severity in severities]  # type: ignore[arg-type]  # fmt: skip
+def only(
+    severity: Severity, *, host: Host = HOST, inventory: GpuInventory = ONE_A100, torch_facts: TorchFacts = TORCH
+) -> list[Finding]:
+    """The findings of this severity."""
+    found = diagnose(host, inventory, torch_facts)
+    return [finding for finding in found if finding.severity is severity]
 
 
 def gpu_and_torch(name: str, mib: int, capability: tuple[int, int]) -> tuple[GpuInventory, TorchFacts]:
@@ -111,9 +114,11 @@ def test_a_loaded_host_names_who_loads_it() -> None:
     assert [f.severity for f in only(Severity.NOTE, host=replace(HOST, busiest=busiest))] == [Severity.NOTE]
 
 
-@pytest.mark.parametrize(("share", "severity"), [(0.0, None), (0.01, None), (0.03, "note"), (0.2, "warning"), (None, None)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("share", "severity"), [(0.0, None), (0.01, None), (0.03, "note"), (0.2, "warning"), (None, None)]
+)
 def test_steal_is_judged_by_its_share(share: float | None, severity: str | None) -> None:
-    """Steal below what can be seen says nothing; more is a note, then a warning; unknown is not zero and not a fault."""
+    """Too little steal to see says nothing; more is a note, then a warning; unknown steal is no fault."""
     found = [f for f in diagnose(replace(HOST, steal_share=share), ONE_A100, TORCH) if "steal" in f.what]
     assert [f.severity for f in found] == ([] if severity is None else [severity])
 
@@ -128,7 +133,7 @@ def test_a_quota_below_the_cores_is_a_warning() -> None:
 
 
 def test_more_threads_than_usable_cores_is_a_warning() -> None:
-    """torch counts cores that the affinity of this process excludes."""
+    """Threads are held against the cores that the affinity of this process leaves."""
     [finding] = only(Severity.WARNING, host=replace(HOST, affinity_cores=4))
     assert finding.what == "torch starts 24 threads on 4 usable cores"
 

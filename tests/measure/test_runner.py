@@ -65,9 +65,7 @@ class FaultyEpoch(FakeEpoch):
         return super().window(arm, round_index, order, steps)
 
 
-def run(
-    tmp_path: Path, rig: FakeRig | None = None, *, budget_s: float | None = None, **changes: object
-) -> RunRecord:
+def run(tmp_path: Path, rig: FakeRig | None = None, *, budget_s: float | None = None, **changes: object) -> RunRecord:
     """A run of the example profile on the fake device."""
     profile = example_profile(**changes)
     out = tmp_path / f"run{len(list(tmp_path.iterdir()))}.jsonl"

@@ -109,9 +109,7 @@ def by_label(record: RunRecord) -> dict[str, CaseFinding]:
         ("wrong", Status.PARITY, "differs from its reference"),
     ],
 )
-def test_what_one_mechanism_does_costs_the_others_nothing(
-    tmp_path: Path, how: str, status: Status, said: str
-) -> None:
+def test_what_one_mechanism_does_costs_the_others_nothing(tmp_path: Path, how: str, status: Status, said: str) -> None:
     """A crash, NaN, exhausted memory, exception or wrong result is a row with status and reason; the rest completes."""
     faulty = MechanismChoice("faulty", (("how", how),), "faulty")
     found = by_label(run(tmp_path, MechanismChoice("sdpa"), faulty, MechanismChoice("naive")))
@@ -163,9 +161,7 @@ def test_busy_comes_out_of_a_real_run(tmp_path: Path) -> None:
 def test_a_padded_group_is_measured_with_its_mask(tmp_path: Path) -> None:
     """Batches above 1 run bucketed and padded, and CAST passes both."""
     cast = MechanismChoice("cast", (("num_clusters", 4),), "cast")
-    record = run(
-        tmp_path, MechanismChoice("sdpa"), cast, batch_sizes=(2,), lengths=from_shares([(32, 0.5), (64, 0.5)])
-    )
+    record = run(tmp_path, MechanismChoice("sdpa"), cast, batch_sizes=(2,), lengths=from_shares([(32, 0.5), (64, 0.5)]))
     assert {g.group for g in record.groups} == {
         "b2-n32-bucketed", "b2-n64-bucketed", "b2-n32-padded", "b2-n64-padded",
     }  # fmt: skip

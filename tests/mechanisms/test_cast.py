@@ -96,7 +96,7 @@ def test_the_implied_matrix_is_row_stochastic(drawn: Case) -> None:
     )
     module, x_BNM = with_values_that_name_their_token(case, drawn.tokens)
     mask_BN = case.mask()
-    weight_BNHN = module(x_BNM, mask_BN).unflatten(-1, (case.heads, 12))[..., : drawn.tokens]
+    weight_BNHN = module(x_BNM, mask_BN).detach().unflatten(-1, (case.heads, 12))[..., : drawn.tokens]
     of_padding = weight_BNHN.masked_select(mask_BN[:, None, None, :] & ~mask_BN[:, :, None, None])
     torch.testing.assert_close(of_padding, torch.zeros_like(of_padding), **CLOSE)
     rows = weight_BNHN[~mask_BN]
