@@ -8,8 +8,8 @@ from castbench.encoder.work import step_work
 from castbench.hardware.rates import DeviceRates
 from castbench.plan import Group, Plan
 
-OVERHEAD_PER_EPOCH_S = 0.4
-"""A worker process: fork, build, warm up (measured here 0.2-0.6 s per group of small encoders)."""
+OVERHEAD_PER_EPOCH_S = 0.6
+"""A worker process: fork, build, warm up every arm (0.4-1.0 s for small encoders on two cores)."""
 MEMORY_PASS_S = 0.5
 """A memory pass beyond its two steps: a fresh process with one arm."""
 

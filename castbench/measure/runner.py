@@ -35,6 +35,8 @@ STEAL_LIMIT = 0.02
 """Share of time taken by other guests of the host above which a group carries the caveat loaded-host."""
 FOREIGN_LOAD_LIMIT = 0.75
 """Load average beyond the threads castbench itself keeps busy, above which the host counts as loaded."""
+PACE_PRIOR = 0.25
+"""Weight of the estimate against what was measured, as a share of the whole run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +148,13 @@ class PlanRunner:
         return next(g.expected_s for g in self.estimate.groups if g.group == group) * self._pace()
 
     def _pace(self) -> float:
-        """Measured over estimated seconds of the groups done so far; 1 before the first."""
+        """Measured over estimated seconds of the groups done so far, drawn towards 1 while few are done.
+
+        The first groups are the cheapest, and say more of overheads than of what is to come.
+        """
+        prior = PACE_PRIOR * self.estimate.expected_s
         estimated = sum(g.expected_s for g in self.estimate.groups if g.group.key in self._spent)
-        return sum(self._spent.values()) / estimated if estimated else 1.0
+        return (sum(self._spent.values()) + prior) / (estimated + prior)
 
     def _limit_s(self, group: Group) -> float:
         """Seconds this group may take: its cap, or its share of what is left of the budget."""

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
+from castbench.hardware import cuda_arch
+
 
 @dataclass(frozen=True, slots=True)
 class DeviceFacts:
@@ -43,14 +45,11 @@ def cannot_run_sentence(device: torch.device, dtype: str) -> str | None:
         if dtype == "fp16":
             return "fp16 on a CPU is emulated and some 50 times slower than fp32; use dtype: bf16 or fp32"
         return None
-    major, minor = torch.cuda.get_device_capability(device)
-    built_for = torch.cuda.get_arch_list()
-    same_major = any(a.startswith(f"sm_{major}") and int(a[3:].rstrip("af")) <= major * 10 + minor for a in built_for)
-    by_ptx = any(a.startswith("compute_") and int(a[8:].rstrip("af")) <= major * 10 + minor for a in built_for)
-    if not (same_major or by_ptx):
+    capability, built_for = torch.cuda.get_device_capability(device), torch.cuda.get_arch_list()
+    if cuda_arch.support(built_for, capability) is cuda_arch.Support.NONE:
         return (
-            f"this torch ({torch.__version__}) was built for {', '.join(built_for)}, not for sm_{major}{minor} of "
-            f"{torch.cuda.get_device_name(device)}; install a newer torch build that lists it"
+            f"this torch ({torch.__version__}) was built for {', '.join(built_for)} and cannot run on "
+            f"{torch.cuda.get_device_name(device)}; {cuda_arch.build_advice(built_for, capability)}"
         )
     if dtype == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
         return f"{torch.cuda.get_device_name(device)} has no bf16 units; use dtype: fp16 or fp32"

@@ -107,7 +107,8 @@ def test_the_implied_matrix_is_row_stochastic(drawn: Case) -> None:
 @given(cases())
 @settings(max_examples=40)
 def test_permuting_tokens_permutes_outputs(case: Case) -> None:
-    """CAST knows no order of tokens."""
+    """CAST knows no order of tokens, away from ties (with one cluster all tokens tie)."""
+    assume(case.clusters > 1)
     module, x_BNM = case.module(), case.inputs()
     order_N = torch.randperm(case.tokens, generator=torch.Generator().manual_seed(case.seed))
     torch.testing.assert_close(module(x_BNM[:, order_N]), module(x_BNM)[:, order_N], **CLOSE)
@@ -255,9 +256,7 @@ def test_a_bad_choice_is_told_apart_from_a_bad_result() -> None:
     """The reference takes over the members of a low-precision module, but not if they are clearly not the best."""
     case = Case(1, 12, 2, 4, 3, 2, "top_k", 1)
     module, x_BNM = case.module(torch.float32), case.inputs(torch.float32)
-    chosen = module.choose(x_BNM)
     worst = module._members(-module._affinities(module.in_proj(x_BNM)), module._phi(x_BNM), None)
-    assume(not torch.equal(chosen.index, worst.index))
     module.choose = lambda *_: worst  # type: ignore[method-assign]
     with pytest.raises(ValueError, match=r"token \d+ is in cluster \d+ with A_g"):
         reference(module, x_BNM)
