@@ -9,7 +9,7 @@ def projections(problem: Problem, inputs: int = 3) -> KernelWork:
     """Work of in_proj (M to `inputs`·M) and out_proj (M to M) with their activations.
 
     2·T·M² FLOPs per projection for T = B·N tokens. Bytes: x, the inputs, the attention's result and y cross memory
-    once each, and so do the weights. Activations at their peak: the inputs, the result and y; training also keeps x.
+    once each, and so do the weights. Activations: the inputs and y; training also keeps x.
     """
     tokens, width = problem.batch_size * problem.seq_len, problem.embed_dim
     row_bytes = tokens * width * problem.element_bytes
@@ -18,7 +18,7 @@ def projections(problem: Problem, inputs: int = 3) -> KernelWork:
         gemm_flops=2.0 * (inputs + 1) * tokens * width**2,
         elementwise_bytes=float((inputs + 3) * row_bytes + weight_bytes),
         launches=2,
-        activation_bytes=float((inputs + 2 + problem.training) * row_bytes),
+        activation_bytes=float((inputs + 1 + problem.training) * row_bytes),
     )
 
 

@@ -228,3 +228,22 @@ def test_a_profile_without_a_measurable_baseline_exits_with_1(tmp_path: Path) ->
     done = castbench("profile", "small.yaml", "--device", "fake", cwd=tmp_path)
     assert done.returncode == 1, done.stderr
     assert "baseline could not be measured" in done.stderr
+
+
+def test_reading_a_run_never_imports_torch(tmp_path: Path) -> None:
+    """report in every format, compare, runs and verify work in a process that never imports torch."""
+    castbench("profile", "quickstart", "--device", "fake", "--out", "a.jsonl", cwd=tmp_path)
+    commands = [
+        *(["report", "a.jsonl", "--format", fmt] for fmt in ("terminal", "csv", "json", "md")),
+        ["compare", "a.jsonl", "a.jsonl"], ["runs"], ["runs", "show", "a.jsonl"], ["verify", "a.jsonl"],
+    ]  # fmt: skip
+    script = (
+        "import sys\n"
+        "from castbench.cli.app import app\n"
+        f"for command in {commands!r}:\n"
+        "    try:\n        app(command)\n"
+        "    except SystemExit as end:\n        assert not end.code, (command, end.code)\n"
+        "print('torch' in sys.modules, 'pandas' in sys.modules, file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines()[-1] == "False False"

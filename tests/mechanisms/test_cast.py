@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from castbench.mechanisms.cast import CastAttention
-from castbench.mechanisms.cast import module as cast_module
+from castbench.mechanisms.cast import SLICE_BYTES, CastAttention
 from castbench.mechanisms.cast.reference import reference
 from tests.mechanisms.cases import BOTH, Case, cases, dense, roused
 
@@ -177,7 +176,7 @@ def test_slices_of_clusters_change_nothing(case: Case) -> None:
     module, x_BNM, mask_BN = case.module(), case.inputs(), case.mask()
     at_once_BNM = module(x_BNM, mask_BN)
     with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
-        patch.setitem(cast_module.SLICE_BYTES, "cpu", 1)
+        patch.setitem(SLICE_BYTES, "cpu", 1)
         torch.testing.assert_close(module(x_BNM, mask_BN), at_once_BNM, **CLOSE)
 
 

@@ -17,6 +17,8 @@ Impl = Literal["auto", "reference", "torch"]
 
 __all__ = ["SPEC", "CastAttention", "CastParams"]
 
+SLICE_BYTES = {"cpu": 4 * 1024**2, "cuda": 256 * 1024**2}
+"""Gathered q, k, v per slice of clusters in inference: about a core's L2 on CPUs, few launches on GPUs."""
 _FP32_BYTES = 4
 _CLUSTER_STEP = 8
 """Numbers of clusters are rounded to this, which matrix units like."""
@@ -86,23 +88,33 @@ def work(params: CastParams, problem: Problem) -> KernelWork:
     """Projections, and per batch element C·K·M·(4K + 2) + 6·N·M·C FLOPs: N·M·(4K + 6C + 2) where C·K = N.
 
     4K: attention within clusters. 2: the summaries. 6C: affinities of queries and of keys, and the weighted sum of
-    the summaries. Gathered: q, k, v of the members read and written, their results written and added. Affinities
-    are float32. Activations at their peak: the gathered copies and results, and the affinities with their softmax.
+    the summaries. The gate's 2·N·M are left out. Gathered: q, k, v of the members read and written, their results
+    written and added. Affinities are float32.
     """
     clusters, size = _sizes(params, problem)
     batch, width = problem.batch_size, problem.embed_dim
     tokens, members = batch * problem.seq_len, batch * clusters * size
     affinity_bytes = float(tokens * problem.num_heads * clusters * _FP32_BYTES)
-    member_bytes = float(members * width * problem.element_bytes)
+    row_bytes, member_bytes = (float(rows * width * problem.element_bytes) for rows in (tokens, members))
     mixing = KernelWork(
         gemm_flops=6.0 * tokens * width * clusters + 2.0 * members * width,
         attention_flops=4.0 * members * size * width,
-        elementwise_bytes=6.0 * affinity_bytes + 2.0 * tokens * width * problem.element_bytes,
-        gather_bytes=10.0 * member_bytes,
+        elementwise_bytes=6 * affinity_bytes + 2 * row_bytes,
+        gather_bytes=10 * member_bytes,
         launches=30,
-        activation_bytes=4.0 * member_bytes + 3.0 * affinity_bytes,
+        activation_bytes=row_bytes + _activation_bytes(affinity_bytes, member_bytes, training=problem.training),
     )
     return projections(problem) + mixing
+
+
+def _activation_bytes(affinity_bytes: float, member_bytes: float, *, training: bool) -> float:
+    """Memory beyond the rows: affinities, and the gathered q, k, v, another copy of v and two results per member.
+
+    Inference holds A_q, A_k and A_sum, and works through the clusters in slices; training keeps all there is.
+    """
+    if training:
+        return 5 * affinity_bytes + 6 * member_bytes
+    return 3 * affinity_bytes + 2 * min(3 * member_bytes, SLICE_BYTES["cuda"])
 
 
 def weights(params: CastParams, embed_dim: int, num_heads: int) -> int:

@@ -18,10 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from castbench.mechanisms.cast import CastParams, Clustering, Impl, row_cluster_size, too_few_places
+from castbench.mechanisms.cast import SLICE_BYTES, CastParams, Clustering, Impl, row_cluster_size, too_few_places
 
-SLICE_BYTES = {"cpu": 4 * 1024**2, "cuda": 256 * 1024**2}
-"""Gathered q, k, v per slice of clusters in inference: about a core's L2 on CPUs, few launches on GPUs."""
 _PADDING_KEY = -1
 """Below the key of every real token; see choice_keys."""
 

@@ -16,15 +16,16 @@ class NaiveParams:
 def work(params: NaiveParams, problem: Problem) -> KernelWork:
     """Projections, 4·B·N²·M FLOPs of attention, and the B·H·N² scores written and read twice each.
 
-    Scores and softmax lie in memory together at the peak. Training keeps the softmax.
+    Scores and softmax lie in memory together at the peak, with the result; training keeps the softmax of every layer.
     """
     tokens = problem.batch_size * problem.seq_len
+    row_bytes = float(tokens * problem.embed_dim * problem.element_bytes)
     score_bytes = float(tokens * problem.seq_len * problem.num_heads * problem.element_bytes)
     attention = KernelWork(
         attention_flops=4.0 * tokens * problem.seq_len * problem.embed_dim,
-        elementwise_bytes=4.0 * score_bytes + 4.0 * tokens * problem.embed_dim * problem.element_bytes,
+        elementwise_bytes=4 * score_bytes + 4 * row_bytes,
         launches=4,
-        activation_bytes=2.0 * score_bytes,
+        activation_bytes=(1 if problem.training else 2) * score_bytes + row_bytes,
     )
     return projections(problem) + attention
 

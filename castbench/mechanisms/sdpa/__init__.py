@@ -17,14 +17,15 @@ def work(params: SdpaParams, problem: Problem) -> KernelWork:
     """Projections, and 4·B·N²·M FLOPs of attention whose scores never reach memory.
 
     Bytes of the attention: q, k, v and the result, once each. Training keeps one float32 per query and head beside
-    them, from which the scores are computed again.
+    the result, from which the scores are computed again.
     """
     tokens = problem.batch_size * problem.seq_len
+    row_bytes = float(tokens * problem.embed_dim * problem.element_bytes)
     attention = KernelWork(
         attention_flops=4.0 * tokens * problem.seq_len * problem.embed_dim,
-        elementwise_bytes=4.0 * tokens * problem.embed_dim * problem.element_bytes,
+        elementwise_bytes=4 * row_bytes,
         launches=1,
-        activation_bytes=4.0 * tokens * problem.num_heads * problem.training,
+        activation_bytes=row_bytes + 4.0 * tokens * problem.num_heads * problem.training,
     )
     return projections(problem) + attention
 
