@@ -42,6 +42,7 @@ class Caveat(StrEnum):
     WRONG_DEVICE = "wrong-device"
     INTERPOLATED = "interpolated"
     EXTRAPOLATED = "extrapolated"
+    DATA_DEPENDENT = "data-dependent"
     PARITY_UNCHECKED = "parity-unchecked"
     ENERGY_UNMEASURED = "energy-unmeasured"
     MEMORY_UNMEASURED = "memory-unmeasured"
@@ -82,6 +83,10 @@ class Sample:
 
 STEP_TIMES_KEPT = 64
 """Step times kept per window."""
+
+
+CLUSTERED_TIME_RATIO = "clustered_input_time_ratio"
+"""Fact of an outcome: time of a step on inputs clustered by construction over its time on the pool."""
 
 
 @dataclass(frozen=True, slots=True)

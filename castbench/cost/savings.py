@@ -14,7 +14,7 @@ from castbench.cost.capacity import Fleet, fleet_for, usd_per_million_tokens
 from castbench.cost.demand import rest_of_request, seconds_per_request
 from castbench.cost.draws import estimate, share, shifted
 from castbench.cost.spec import ArmProjection, Configuration, Price, Projection, QualityStatus
-from castbench.cost.surface import Surfaces, build_surfaces, drawn_times, interpolation_errors
+from castbench.cost.surface import Surfaces, build_surfaces, data_dependence, drawn_times, interpolation_errors
 from castbench.cost.verdicts import crossover, probability_faster, quality_of, recommend, verdicts
 from castbench.findings import CaseFinding, case_findings
 from castbench.plan import Arm, Plan
@@ -37,6 +37,7 @@ class _Stage:
     findings: tuple[CaseFinding, ...]
     surfaces: Surfaces
     errors: Mapping[str, float]
+    spread: Mapping[str, float]
     request_s: Mapping[Configuration, Drawn]
     best: Mapping[str, Configuration]
     verdicts: Mapping[str, Verdict]
@@ -105,7 +106,8 @@ def _staged(
     times = drawn_times(record, findings, seed)
     surfaces = build_surfaces(plan, findings, times)
     errors = interpolation_errors(plan, surfaces, times)
-    module_s = _module_seconds(plan, surfaces, errors, seed)
+    spread = data_dependence(findings)
+    module_s = _module_seconds(plan, surfaces, errors, spread, seed)
     today = _cheapest(module_s, [plan.baseline])
     baseline = _cheapest(module_s, _replacing(plan))
     request_s = _request_seconds(plan, module_s, today, attention_share)
@@ -114,9 +116,14 @@ def _staged(
     unproven = _unproven(plan, surfaces, best, baseline)
     found = verdicts({label: request_s[c] for label, c in best.items()}, _label(baseline), unproven, plan)
     return _Stage(
-        record, findings, surfaces, errors, request_s, best, found, unproven, today, baseline, in_part,
+        record, findings, surfaces, errors, spread, request_s, best, found, unproven, today, baseline, in_part,
         price=None if in_part else price, demand=None if in_part else demand,
     )  # fmt: skip
+
+
+def _doubt(errors: Mapping[str, float], spread: Mapping[str, float], label: str) -> float:
+    """Relative size of what is not noise: the two added, since they may point the same way."""
+    return abs(errors.get(label, 0.0)) + abs(spread.get(label, 0.0))
 
 
 def _reported(plan: Plan) -> tuple[Arm, ...]:
@@ -130,11 +137,11 @@ def _replacing(plan: Plan) -> list[str]:
 
 
 def _module_seconds(
-    plan: Plan, surfaces: Surfaces, errors: Mapping[str, float], seed: int
+    plan: Plan, surfaces: Surfaces, errors: Mapping[str, float], spread: Mapping[str, float], seed: int
 ) -> dict[Configuration, Drawn]:
-    """Drawn seconds per request of what was measured, the interpolation's error added to the range."""
+    """Drawn seconds per request of what was measured; interpolation and dependence on the data widen the range."""
     return {
-        c: shifted(seconds_per_request(s, plan.mix), errors.get(c.label, 0.0), seed, c.label)
+        c: shifted(seconds_per_request(s, plan.mix), _doubt(errors, spread, c.label), seed, c.label)
         for c, s in surfaces.complete.items()
     }
 
@@ -299,6 +306,7 @@ def _caveats(
             cases = stage.surfaces.complete[stage.baseline].cases
             found |= _OF_BOTH & {caveat for case in cases for caveat in case.caveats}
         found |= set() if stage.plan.mix.exact else {Caveat.INTERPOLATED}
+        found |= {Caveat.DATA_DEPENDENT} if arm.label in stage.spread else set()
         found |= {Caveat.OBJECTIVE_NOT_TESTED} if stage.demand else set()
         found |= set(stage.price.caveats) if stage.price else set()
     if quality is QualityStatus.NOT_MEASURED:

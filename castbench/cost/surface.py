@@ -19,10 +19,13 @@ from castbench.cost.draws import drawn_means
 from castbench.cost.spec import Configuration
 from castbench.findings import CaseFinding, sample_of
 from castbench.plan import Group, Plan
-from castbench.records import RunRecord
+from castbench.records import CLUSTERED_TIME_RATIO, RunRecord
 
 if TYPE_CHECKING:
     from castbench.cost.draws import Drawn
+
+DATA_DEPENDENCE_MARGIN = 0.03
+"""Two kinds of input that differ by less in time are taken as the same."""
 
 Times = Mapping[tuple[str, str], "Drawn"]
 """Drawn seconds per step by (group key, label)."""
@@ -119,6 +122,26 @@ def interpolation_errors(plan: Plan, surfaces: Surfaces, times: Times) -> dict[s
             error = float(surface.seconds_at(group.shape.seq_len)[0] / measured[0]) - 1
             errors[arm.label] = max(errors.get(arm.label, 0.0), error, key=abs)
     return errors
+
+
+def data_dependence(findings: Iterable[CaseFinding]) -> dict[str, float]:
+    """By label: how much longer a step takes on inputs clustered by construction, as a share of all measured time.
+
+    Negative where it is shorter; only labels beyond DATA_DEPENDENCE_MARGIN.
+
+    Mechanisms that choose by content are timed on both kinds of input; see docs/method.md. Weighted by time, since the
+    ratio of a short step is mostly noise.
+    """
+    spent: dict[str, list[tuple[float, float]]] = {}
+    for finding in findings:
+        facts = dict(finding.outcome.facts) if finding.outcome else {}
+        if finding.mean_step_s is not None and CLUSTERED_TIME_RATIO in facts:
+            spent.setdefault(finding.arm.label, []).append((finding.mean_step_s, facts[CLUSTERED_TIME_RATIO]))
+    apart = {
+        label: math.fsum(t * ratio for t, ratio in pairs) / math.fsum(t for t, _ in pairs) - 1
+        for label, pairs in spent.items()
+    }
+    return {label: share for label, share in apart.items() if abs(share) > DATA_DEPENDENCE_MARGIN}
 
 
 def configuration_of(group: Group, label: str) -> Configuration:

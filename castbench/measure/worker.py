@@ -21,7 +21,7 @@ from castbench.encoder.model import build_timed, make_step
 from castbench.measure import cpu_clock, cuda, memory, parity, torch_facts
 from castbench.measure.rig import CaseFailed, MemoryReading, Prepared
 from castbench.plan import Arm, Group, Plan
-from castbench.records import Sample, Status
+from castbench.records import CLUSTERED_TIME_RATIO, Sample, Status
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _REGIME_STEPS = 3
@@ -171,7 +171,7 @@ class Bench:
         with torch.no_grad():
             facts = dict(describe(*seen[0]))
         plan, group = self._opened()
-        facts["clustered_input_time_ratio"] = self._clustered_time_ratio(built, plan, group)
+        facts[CLUSTERED_TIME_RATIO] = self._clustered_time_ratio(built, plan, group)
         return tuple(sorted(facts.items()))
 
     def _clustered_time_ratio(self, built: Built, plan: Plan, group: Group) -> float:

@@ -107,6 +107,9 @@ CAVEATS: dict[Caveat, str] = {
     Caveat.FAKE_DEVICE: "Simulated, not measured.",
     Caveat.WRONG_DEVICE: "Measured on another device than the profile names.",
     Caveat.INTERPOLATED: "Times between measured lengths are interpolated.",
+    Caveat.DATA_DEPENDENT: (
+        "Its time depends on what the inputs hold by more than 3 %; the ranges of cost and saving are widened by that."
+    ),
     Caveat.EXTRAPOLATED: "Times beyond the measured lengths are extrapolated.",
     Caveat.PARITY_UNCHECKED: "The result was not checked against the mechanism's reference.",
     Caveat.ENERGY_UNMEASURED: "Energy was not measured.",

@@ -125,10 +125,10 @@ def test_every_row_of_a_padded_batch_gets_what_it_gets_alone(case: Case) -> None
             torch.testing.assert_close(y_BNM[row, ~padding_N], alone_1NM[0], **CLOSE)
 
 
-@given(cases(), st.sampled_from([1.0, 1e6]))
+@given(cases(), st.sampled_from([1.0, 1e6, float("inf")]))
 @settings(max_examples=40)
 def test_the_content_of_padding_matters_to_no_real_token(case: Case, size: float) -> None:
-    """Other content at padding leaves every real token's output as it was, to the last bit."""
+    """Other content at padding, infinity included, leaves every real token's output as it was, to the last bit."""
     module, x_BNM, mask_BN = case.module(), case.inputs(), case.mask()
     changed_BNM = torch.where(mask_BN.unsqueeze(-1), size * torch.randn_like(x_BNM), x_BNM)
     assert torch.equal(real(module(changed_BNM, mask_BN), mask_BN), real(module(x_BNM, mask_BN), mask_BN))

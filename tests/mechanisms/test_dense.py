@@ -6,13 +6,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from castbench.mechanisms.naive.module import NaiveAttention
 from castbench.mechanisms.naive.reference import reference as naive_reference
 from castbench.mechanisms.sdpa.module import SdpaAttention
 from castbench.mechanisms.sdpa.reference import reference as sdpa_reference
-from tests.mechanisms.cases import Case, cases, dense, roused
+from tests.mechanisms.cases import BOTH, Case, cases, dense, roused
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-10}
 DENSE = [(NaiveAttention, naive_reference), (SdpaAttention, sdpa_reference)]
@@ -79,6 +80,25 @@ def test_sdpa_asks_for_its_kernel_once_per_kind_of_input(monkeypatch: pytest.Mon
         for length, mask in ((4, None), (4, None), (6, None), (4, mask_BN), (4, mask_BN)):
             module(torch.randn(1, length, 8), mask)
     assert len(asked) == 3
+
+
+@pytest.mark.parametrize(
+    "attention", [SdpaAttention(8, 2), *(Case(2, 9, 2, 4, 4, None, kind, 1).module() for kind in BOTH)]
+)
+def test_no_fused_kernel_is_asked_for_a_softmax_over_nothing(attention: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every row of every mask handed to PyTorch's kernels reads something: what they do otherwise differs among them."""
+    masks: list[Any] = []
+    attend = functional.scaled_dot_product_attention
+
+    def watched(*tensors: Any, attn_mask: Any) -> Any:
+        masks.append(attn_mask)
+        return attend(*tensors, attn_mask=attn_mask)
+
+    monkeypatch.setattr(functional, "scaled_dot_product_attention", watched)
+    mask_BN = torch.arange(9) >= torch.tensor([[3], [0]])
+    attention.double()(torch.randn(2, 9, 8, dtype=torch.float64), mask_BN)
+    assert masks
+    assert all(bool(mask.any(-1).all()) and not bool(mask.all()) for mask in masks)
 
 
 @given(st.integers(1, 9), st.integers(0, 2**31))
