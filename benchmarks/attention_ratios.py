@@ -61,9 +61,7 @@ def main() -> None:
             "naive": NaiveAttention(width, heads),
             "sdpa": SdpaAttention(width, heads),
             "top_k": CastAttention(width, heads, num_clusters=clusters),
-            "single_assignment": CastAttention(
-                width, heads, num_clusters=clusters, clustering="single_assignment"
-            ),
+            "single_assignment": CastAttention(width, heads, num_clusters=clusters, clustering="single_assignment"),
         }
         x_BNM = torch.randn(1, asked.tokens, width)
         rounds = [round_of_times(modules, x_BNM) for _ in range(asked.rounds)]

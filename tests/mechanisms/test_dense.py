@@ -86,7 +86,7 @@ def test_sdpa_asks_for_its_kernel_once_per_kind_of_input(monkeypatch: pytest.Mon
     "attention", [SdpaAttention(8, 2), *(Case(2, 9, 2, 4, 4, None, kind, 1).module() for kind in BOTH)]
 )
 def test_no_fused_kernel_is_asked_for_a_softmax_over_nothing(attention: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every row of every mask handed to PyTorch's kernels reads something: what they do otherwise differs among them."""
+    """Every row of a mask handed to PyTorch's kernels reads something: what they do otherwise differs."""
     masks: list[Any] = []
     attend = functional.scaled_dot_product_attention
 
