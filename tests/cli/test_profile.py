@@ -231,7 +231,7 @@ def test_a_profile_without_a_measurable_baseline_exits_with_1(tmp_path: Path) ->
 
 
 def test_reading_a_run_never_imports_torch(tmp_path: Path) -> None:
-    """report in every format, compare, runs and verify work in a process that never imports torch."""
+    """Report in every format, compare, runs and verify work in a process that never imports torch."""
     castbench("profile", "quickstart", "--device", "fake", "--out", "a.jsonl", cwd=tmp_path)
     commands = [
         *(["report", "a.jsonl", "--format", fmt] for fmt in ("terminal", "csv", "json", "md")),

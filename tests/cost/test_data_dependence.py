@@ -27,7 +27,7 @@ def cast_of(ratio: float) -> ArmProjection:
 
 @pytest.mark.parametrize("ratio", [0.8, 1.2])
 def test_time_that_depends_on_the_data_widens_the_range(ratio: float) -> None:
-    """A fifth more or less on clustered inputs makes the interval of the time per request about a fifth wide each way."""
+    """A fifth more or less on clustered inputs widens the interval of the time per request by about a fifth."""
     found = cast_of(ratio).seconds_per_request
     assert found is not None
     assert found.low is not None
