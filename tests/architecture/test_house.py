@@ -13,7 +13,8 @@ ROOT = Path(castbench.__file__).parent
 SOURCES = sorted(path for path in ROOT.rglob("*.py") if "profiles" not in path.parts)
 LONGEST_FUNCTION = 40
 TORCH_ROOMS = (
-    "mechanisms/*/module.py", "mechanisms/*/reference.py", "mechanisms/*/kernels/*.py",
+    "mechanisms/*/module.py", "mechanisms/*/reference.py",
+    "mechanisms/dense_reference.py", "mechanisms/*/kernels/*.py",
     "encoder/model.py", "encoder/inputs.py", "encoder/training.py",
     "measure/cuda.py", "measure/cpu_clock.py", "measure/memory.py", "measure/parity.py", "measure/worker.py",
     "measure/torch_facts.py", "measure/doctor.py",

@@ -9,14 +9,13 @@ from hypothesis import strategies as st
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from castbench.mechanisms.dense_reference import reference
 from castbench.mechanisms.naive.module import NaiveAttention
-from castbench.mechanisms.naive.reference import reference as naive_reference
 from castbench.mechanisms.sdpa.module import SdpaAttention
-from castbench.mechanisms.sdpa.reference import reference as sdpa_reference
 from tests.mechanisms.cases import BOTH, Case, cases, dense, roused
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-10}
-DENSE = [(NaiveAttention, naive_reference), (SdpaAttention, sdpa_reference)]
+DENSE = [(NaiveAttention, reference), (SdpaAttention, reference)]
 
 
 @pytest.mark.parametrize(("attention", "reference"), DENSE)

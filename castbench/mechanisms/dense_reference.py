@@ -1,4 +1,4 @@
-"""Softmax attention token by token in float64: the oracle of module.py.
+"""Softmax attention token by token in float64: the oracle of every mechanism that computes it exactly.
 
 Shape suffixes: N real tokens of one row, H heads, D head width, M = H·D.
 """
@@ -6,15 +6,14 @@ Shape suffixes: N real tokens of one row, H heads, D head width, M = H·D.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from castbench.mechanisms.sdpa.module import SdpaAttention
 
-
-def reference(module: SdpaAttention, x_BNM: Tensor, key_padding_mask_BN: Tensor | None = None) -> Tensor:
-    """y_BNM in float64 from the module's own weights; padding is taken away first and gets a zero mixture."""
+def reference(module: Any, x_BNM: Tensor, key_padding_mask_BN: Tensor | None = None) -> Tensor:
+    """y_BNM in float64 from the module's in_proj, out_proj and num_heads; padding is taken away and mixes to zero."""
     weights = {name: value.double().cpu() for name, value in module.named_parameters()}
     rows = []
     for b, x_NM in enumerate(x_BNM.double().cpu()):
