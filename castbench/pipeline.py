@@ -66,9 +66,20 @@ def load_profile(name_or_path: str) -> WorkloadProfile:
     return replace(result.profile, source=name_or_path)
 
 
+def check_prices(profile: WorkloadProfile) -> None:
+    """InputError where a price that the profile names is not in the catalogue: found now, not after measuring."""
+    from castbench.cost.prices import resolve_price
+
+    today = date.today()
+    for choice, kind in ((profile.price, "cuda"), (profile.price_cpu, "cpu")):
+        if choice is not None:
+            resolve_price(choice, device_kind=device_kind(kind), gpu=profile.gpu, on_date=today)
+
+
 def load_plan(name_or_path: str, *, only: Sequence[str] = (), seed: int | None = None) -> tuple[WorkloadProfile, Plan]:
     """A profile with its plan; `seed` replaces the profile's, `only` keeps these labels and the baseline."""
     profile = load_profile(name_or_path)
+    check_prices(profile)
     if seed is not None:
         profile = replace(profile, seed=seed)
     return profile, make_plan(profile, only)
@@ -198,12 +209,13 @@ def report_bytes(
     )
 
 
-def verify(ref: str) -> tuple[Check, ...]:
-    """Checks of a run file and of the numbers that its report prints."""
+def verify(ref: str) -> tuple[Path, tuple[Check, ...]]:
+    """The file a reference means, with the checks of it and of the numbers that its report prints."""
     from castbench.report.verify import verify_run
 
-    record = read_run(ref)
-    return verify_run(record, project(record), comparable_sha256(record.header.plan))
+    path = find_run(ref)
+    record = read_run_file(path)
+    return path, verify_run(record, project(record), comparable_sha256(record.header.plan))
 
 
 def baseline_was_measured(record: RunRecord) -> bool:

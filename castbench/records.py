@@ -48,6 +48,7 @@ class Caveat(StrEnum):
     MEMORY_UNMEASURED = "memory-unmeasured"
     QUALITY_NOT_MEASURED = "quality-not-measured"
     OBJECTIVE_NOT_TESTED = "objective-not-tested"
+    PRICED_SIZE = "priced-size"
     PRICE_OLD = "price-old"
     PRICE_SUSPECT = "price-suspect"
     INCOMPLETE = "incomplete"
@@ -132,7 +133,7 @@ class Conditions:
 
 @dataclass(frozen=True, slots=True)
 class GroupRecord:
-    """A finished group; `stopped_by` is precision, rounds, budget, interrupted or nothing-left."""
+    """A finished group; `stopped_by` is precision, rounds, case-limit, budget or nothing-left."""
 
     group: str
     rounds: int

@@ -22,7 +22,7 @@ def profile_command(
         str | None, typer.Argument(help="A profile's path, or a shipped one's name (quickstart).")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda:N, or fake (instant, no machine).")] = "auto",
-    budget: Annotated[str | None, typer.Option(help="The most the run may take, such as 90s or 5m.")] = None,
+    budget: Annotated[str | None, typer.Option(help="About the most the run may take, such as 90s or 5m.")] = None,
     resume: Annotated[str | None, typer.Option(help="Go on with this run (a path, a name, or latest).")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be measured and how long it takes.")

@@ -26,6 +26,12 @@ def runs_command(
         _list(as_json=as_json)
 
 
+@runs_app.command("list")
+def list_command(as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False) -> None:
+    """List the runs, oldest first; what `castbench runs` does by itself."""
+    _list(as_json=as_json)
+
+
 @runs_app.command("show")
 def show_command(
     run: Annotated[str, typer.Argument(help="A path, a name, or latest.")] = "latest",

@@ -23,11 +23,12 @@ def verify_command(
 
     from castbench.pipeline import verify
 
-    checks = verify(run)
+    path, checks = verify(run)
     if as_json:
         rows = [{"check": c.what, "ok": c.ok, "detail": c.detail} for c in checks]
         typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
     else:
+        typer.echo(f"{path}")
         for check in checks:
             typer.echo(f"{'ok  ' if check.ok else 'FAIL'}  {check.what}{f': {check.detail}' if check.detail else ''}")
     if not all(check.ok for check in checks):

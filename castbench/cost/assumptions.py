@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from castbench.cost.spec import Configuration, Price
+from castbench.records import Environment
 from castbench.units import HOURS_PER_MONTH
 from castbench.workload.spec import Demand, LengthDistribution
 
@@ -15,6 +16,7 @@ def assumptions(
     today: Configuration | None,
     baseline: Configuration | None,
     attention_share: float | None,
+    environment: Environment,
 ) -> tuple[str, ...]:
     """Every assumption that a figure of the projection rests on."""
     said = [
@@ -28,7 +30,16 @@ def assumptions(
         )
     if attention_share is not None:
         said.append(f"Attention modules are {attention_share:.0%} of a request today (the profile's attention_share).")
-    return (*said, *_of_demand(demand), *_of_price(price))
+    return (*said, *_of_demand(demand), *_of_price(price), *_of_size(price, environment))
+
+
+def _of_size(price: Price | None, environment: Environment) -> list[str]:
+    """What is assumed of the priced CPU server's size; a GPU's is its name."""
+    if price is None or environment.device != "cpu":
+        return []
+    measured = f"{environment.threads} threads of {environment.cpu or 'this CPU'}"
+    size = "a size nobody stated (price_cpu.vcpus)" if price.vcpus is None else f"{price.vcpus} vCPUs"
+    return [f"Measured on {measured}; the priced server has {size} and is taken to be as fast."]
 
 
 def _of_demand(demand: Demand | None) -> list[str]:

@@ -46,7 +46,8 @@ def resolve_price(
         return None, _nothing_stated(device_kind, gpu)
     if choice.usd_per_hour is not None:
         gpus = 0 if device_kind == "cpu" else choice.gpus
-        return Price(choice.usd_per_hour, "a server", choice.plan, gpus, None, "stated by you", contract=True), None
+        stated = Price(choice.usd_per_hour, "a server", choice.plan, gpus, None, "stated by you", contract=True)
+        return replace(stated, vcpus=choice.vcpus), None
     price = _at_plan(_looked_up(choice, device_kind), choice.plan)
     _require_kind(price, device_kind)
     return _aged(_of_gpu(price, gpu), on_date), None

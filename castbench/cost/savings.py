@@ -92,6 +92,7 @@ def project(
         _missing(stage.in_part, price, demand, money_missing),
         assumptions(
             price=price, demand=demand, mix=plan.mix, today=stage.today, baseline=stage.baseline,
+            environment=record.header.environment,
             attention_share=attention_share if plan.served.scope == "attention" else None,
         ),
     )  # fmt: skip
@@ -309,11 +310,20 @@ def _caveats(
         found |= {Caveat.DATA_DEPENDENT} if arm.label in stage.spread else set()
         found |= {Caveat.OBJECTIVE_NOT_TESTED} if stage.demand else set()
         found |= set(stage.price.caveats) if stage.price else set()
+        found |= {Caveat.PRICED_SIZE} if is_priced_for_another_size(stage.price, stage.record) else set()
     if quality is QualityStatus.NOT_MEASURED:
         found.add(Caveat.QUALITY_NOT_MEASURED)
     if any(_cut_short(finding) for finding in stage.findings if finding.arm.label == arm.label):
         found.add(Caveat.INCOMPLETE)
     return tuple(caveat for caveat in Caveat if caveat in found)
+
+
+def is_priced_for_another_size(price: Price | None, record: RunRecord) -> bool:
+    """Whether a CPU run used another number of threads than the priced server has vCPUs."""
+    environment = record.header.environment
+    if price is None or price.vcpus is None or environment.device != "cpu":
+        return False
+    return environment.threads is not None and environment.threads != price.vcpus
 
 
 def _cut_short(finding: CaseFinding) -> bool:

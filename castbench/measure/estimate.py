@@ -16,11 +16,14 @@ MEMORY_PASS_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class GroupEstimate:
-    """Expected seconds of a group up to the first look, its cap, and the arms whose 8 rounds do not fit."""
+    """Expected seconds of a group up to the first look, its memory passes among them; the cap of its rounds, and the
+    arms whose 8 rounds do not fit.
+    """
 
     group: Group
     expected_s: float
     cap_s: float
+    memory_s: float
     too_slow: tuple[str, ...]
 
 
@@ -67,9 +70,9 @@ def _estimate_group(plan: Plan, group: Group, rates: DeviceRates) -> GroupEstima
     round_s = sum(window_seconds(plan, step) for step in steps.values())
     cap = group_cap_s(plan, group)
     expected = min(cap, rounds * round_s) + epochs * (OVERHEAD_PER_EPOCH_S + 2 * sum(steps.values()))
-    expected += sum(MEMORY_PASS_S + 2 * steps[arm.label] for arm in arms if arm.role != "ceiling")
+    memory = sum(MEMORY_PASS_S + 2 * steps[arm.label] for arm in arms if arm.role != "ceiling")
     too_slow = tuple(
         label for label, step in steps.items()
         if rounds * window_seconds(plan, step) > plan.sampling.max_seconds_per_case
     ) if rounds * round_s > cap else ()  # fmt: skip
-    return GroupEstimate(group, expected, cap, too_slow)
+    return GroupEstimate(group, expected + memory, cap, memory, too_slow)

@@ -147,6 +147,12 @@ class PlanRunner:
         """What a group should take, at the pace seen so far."""
         return next(g.expected_s for g in self.estimate.groups if g.group == group) * self._pace()
 
+    def memory_passes_s(self, group: Group) -> float:
+        """What the memory passes of a group should take, kept free under a budget; without one they come on top."""
+        if self.budget_s is None:
+            return 0.0
+        return next(g.memory_s for g in self.estimate.groups if g.group == group) * self._pace()
+
     def _pace(self) -> float:
         """Measured over estimated seconds of the groups done so far, drawn towards 1 while few are done.
 
@@ -179,7 +185,7 @@ class GroupRunner:
 
     def __init__(self, run: PlanRunner, group: Group, number: int, limit_s: float) -> None:
         self.run_, self.plan, self.rig, self.group, self.number = run, run.plan, run.rig, group, number
-        self._limit_s = limit_s
+        self._limit_s = limit_s - run.memory_passes_s(group)
         self._began_s = self.rig.now_s()
         self._alive = list(self.plan.arms_of(group))
         self._outcomes: dict[str, Outcome] = {}
@@ -230,7 +236,9 @@ class GroupRunner:
         if done in self.plan.analysis.looks and self._is_settled():
             return "precision"
         spent = self.rig.now_s() - self._began_s
-        return "budget" if done and spent + self._last_round_s > self._limit_s else None
+        if done and spent + self._last_round_s > self._limit_s:
+            return "case-limit" if self.run_.budget_s is None else "budget"
+        return None
 
     def _is_settled(self) -> bool:
         """Whether every pair has a clear verdict or a narrow enough interval."""

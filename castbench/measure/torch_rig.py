@@ -9,6 +9,7 @@ import multiprocessing
 import signal
 import time
 import uuid
+from contextlib import suppress
 from datetime import UTC, datetime
 from hashlib import sha256
 from importlib import import_module
@@ -85,7 +86,9 @@ class Worker:
 def _serve(connection: Connection, device: str, threads: int | None) -> None:
     """Entry of a worker process; the module that imports torch is preloaded in the fork server."""
     worker = import_module("castbench.measure.worker")
-    worker.serve(connection, worker.WorkerSetup(device, threads))
+    # A parent that is gone or interrupted has told its user already; a worker's traceback would only frighten.
+    with suppress(KeyboardInterrupt, BrokenPipeError, ConnectionError):
+        worker.serve(connection, worker.WorkerSetup(device, threads))
 
 
 class TorchRig:

@@ -99,6 +99,7 @@ class PriceChoice:
     cloud: str | None = None
     instance: str | None = None
     region: str | None = None
+    vcpus: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -247,3 +247,12 @@ def test_reading_a_run_never_imports_torch(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stderr.splitlines()[-1] == "False False"
+
+
+def test_a_price_that_is_not_in_the_catalogue_is_refused_before_measuring(tmp_path: Path) -> None:
+    """An unknown instance costs the user a sentence, not a run."""
+    text = SMALL.replace("{usd_per_hour: 0.1}", "{cloud: aws, instance: m7i.48xlarge}")
+    (tmp_path / "small.yaml").write_text(text)
+    done = castbench("profile", "small.yaml", "--device", "cpu", cwd=tmp_path)
+    assert "the catalogue has no aws m7i.48xlarge" in told(done, 2)
+    assert not (tmp_path / "castbench-runs").exists()
