@@ -98,7 +98,7 @@ def _new_run(context: typer.Context, asked: _Asked) -> Measured | None:
     rig = open_rig(device, profile.dtype, profile.seed, asked.threads)
     if device == "auto" and rig.device == "cpu":
         note(context, "No CUDA device here: measuring on the CPU. The result says nothing about a GPU.")
-    with watcher_for(quiet=settings_of(context).quiet) as watcher:
+    with watcher_for(settings_of(context)) as watcher:
         return measure(profile, plan, rig, watcher, out=asked.out, budget_s=asked.budget_s)
 
 
@@ -108,7 +108,7 @@ def _resumed(context: typer.Context, ref: str, asked: _Asked) -> Measured:
     from castbench.pipeline import resume, rig_of_run
 
     rig = rig_of_run(ref, asked.workload)
-    with watcher_for(quiet=settings_of(context).quiet) as watcher:
+    with watcher_for(settings_of(context)) as watcher:
         return resume(ref, rig, watcher, budget_s=asked.budget_s)
 
 

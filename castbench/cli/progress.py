@@ -7,15 +7,18 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from castbench.cli.settings import Settings
     from castbench.measure.runner import Progress, Watcher
     from castbench.plan import Arm, Group
     from castbench.records import Status
 
 
-def watcher_for(*, quiet: bool) -> AbstractContextManager[Watcher]:
-    """A bar on a terminal, lines in a log, nothing under --quiet."""
-    if quiet:
+def watcher_for(settings: Settings) -> AbstractContextManager[Watcher]:
+    """A bar on a terminal, a line per group in a log, a line per step of work under --verbose, nothing under --quiet."""
+    if settings.quiet:
         return _Quiet()
+    if settings.verbose:
+        return _Steps()
     return _Bar() if sys.stderr.isatty() else _Lines()
 
 
@@ -49,7 +52,7 @@ class _Watching(AbstractContextManager["Watcher"]):
 
 
 class _Quiet(_Watching):
-    """Nothing but failures is not even told: they are in the report."""
+    """Not even failures: they are in the report."""
 
     def line(self, text: str) -> None:
         """Say nothing."""
@@ -67,6 +70,15 @@ class _Lines(_Watching):
             self._group = progress.group
             where = f"[{progress.group_number}/{progress.group_count}] {progress.group}"
             self.line(f"{where}: about {duration_text(progress.left_s)} left")
+
+
+class _Steps(_Watching):
+    """A line for everything that is done."""
+
+    def progress(self, progress: Progress) -> None:
+        """Say what is done now."""
+        where = f"[{progress.group_number}/{progress.group_count}] {progress.group} round {progress.rounds}"
+        self.line(f"{progress.elapsed_s:8.1f} s  {where}: {progress.doing}")
 
 
 class _Bar(_Watching):

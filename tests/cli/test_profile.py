@@ -256,3 +256,11 @@ def test_a_price_that_is_not_in_the_catalogue_is_refused_before_measuring(tmp_pa
     done = castbench("profile", "small.yaml", "--device", "cpu", cwd=tmp_path)
     assert "the catalogue has no aws m7i.48xlarge" in told(done, 2)
     assert not (tmp_path / "castbench-runs").exists()
+
+
+def test_verbose_says_what_is_done(tmp_path: Path) -> None:
+    """-v names group, round and mechanism on stderr; without it a log gets one line per group."""
+    loud = castbench("-v", "profile", "quickstart", "--device", "fake", cwd=tmp_path).stderr
+    plain = castbench("profile", "quickstart", "--device", "fake", cwd=tmp_path).stderr
+    assert "b1-n256-bucketed round 7: naive" in loud
+    assert plain.count("b1-n256-bucketed") == 1
