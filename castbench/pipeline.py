@@ -133,10 +133,11 @@ def rig_of_run(ref: str, workload: str | None = None) -> Rig:
 def resume(ref: str, rig: Rig, watcher: Watcher, *, budget_s: float | None = None) -> Measured:
     """Go on with a run where it stopped; RunFileError where code or hardware are not what they were."""
     path = find_run(ref)
-    record = read_run_file(path)
-    _, now, code = rig.identity()
-    _require_same(record.header, rig, code)
-    with RunWriter.resume(path, record, now) as writer:
+    writer, record = RunWriter.resume(path)
+    with writer:
+        _, now, code = rig.identity()
+        _require_same(record.header, rig, code)
+        writer.append_resumed(now)
         complete = _run(record.header.plan, rig, writer, watcher, record.header, record, budget_s)
     return Measured(read_run_file(path), path, complete)
 

@@ -190,7 +190,11 @@ class RunHeader:
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """A run as read back; `damage` says in sentences what of the file could not be read."""
+    """A run as read back.
+
+    damage      what of the file could not be read, in sentences
+    unchained   numbers of lines that do not follow from the line before them: the file was changed
+    """
 
     header: RunHeader
     rounds: tuple[RoundRecord, ...]
@@ -198,6 +202,7 @@ class RunRecord:
     resumed_at: tuple[str, ...] = ()
     damage: tuple[str, ...] = ()
     path: str | None = None
+    unchained: tuple[int, ...] = ()
 
     def group_record(self, key: str) -> GroupRecord | None:
         """The finished group of that key, or None while it is unfinished."""

@@ -4,16 +4,20 @@
 {"kind": "round", …}     as each round finishes
 {"kind": "group", …}     as each group finishes
 {"kind": "resumed", …}   when a later session goes on
+
+Every line but the first carries `prev`, the hash of the line before it, so that a change inside the file shows.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +39,10 @@ class RunWriter:
     A file has one writer at a time (an advisory lock); a second one is a RunFileError.
     """
 
-    def __init__(self, path: Path, descriptor: int) -> None:
+    def __init__(self, path: Path, descriptor: int, last_line: bytes | None = None) -> None:
         self.path = path
         self._descriptor = descriptor
+        self._last_line = last_line
 
     @classmethod
     def create(cls, path: Path, header: RunHeader) -> RunWriter:
@@ -51,22 +56,32 @@ class RunWriter:
             ) from None
         except OSError as error:
             raise RunFileError(f"cannot write {path}: {error.strerror}; name another place with --out") from None
-        writer = cls._locked(path, descriptor)
+        _lock(path, descriptor)
+        writer = cls(path, descriptor)
         writer._append("header", header)
         return writer
 
     @classmethod
-    def resume(cls, path: Path, record: RunRecord, at: str) -> RunWriter:
-        """Go on with a file that was read before: a torn last line is cut off, and the resumption noted."""
+    def resume(cls, path: Path) -> tuple[RunWriter, RunRecord]:
+        """Go on with a file, read under its lock; a torn last line is cut off."""
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_APPEND)
         except OSError as error:
             raise RunFileError(f"cannot go on writing {path}: {error.strerror}") from None
-        writer = cls._locked(path, descriptor)
-        if record.damage:
-            os.ftruncate(descriptor, _intact_bytes(path))
-        writer._append("resumed", {"at": at})
-        return writer
+        _lock(path, descriptor)
+        try:
+            record = read_run(path)
+            whole = [line for line in _lines(path) if _is_whole(line)]
+            if record.damage:
+                os.ftruncate(descriptor, sum(map(len, whole)))
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return cls(path, descriptor, whole[-1]), record
+
+    def append_resumed(self, at: str) -> None:
+        """Note that a later session goes on from here."""
+        self._append("resumed", {"at": at})
 
     def append_round(self, record: RoundRecord) -> None:
         """Add a finished round."""
@@ -86,19 +101,11 @@ class RunWriter:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    @classmethod
-    def _locked(cls, path: Path, descriptor: int) -> RunWriter:
-        """A writer that holds the file's lock."""
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(descriptor)
-            raise RunFileError(f"{path} is being written by another castbench; wait for it, or use --out") from None
-        return cls(path, descriptor)
-
     def _append(self, kind: str, value: Any) -> None:
         """One line in one write, so that a kill leaves whole lines and at most one torn one."""
-        line = (canonical_json({"kind": kind, **to_plain(value)}) + "\n").encode()
+        chained = {} if self._last_line is None else {"prev": _line_sha256(self._last_line)}
+        line = (canonical_json({"kind": kind, **to_plain(value), **chained}) + "\n").encode()
+        self._last_line = line
         try:
             while line:
                 line = line[os.write(self._descriptor, line) :]
@@ -120,12 +127,13 @@ def read_run(path: Path) -> RunRecord:
         raise RunFileError(f"{path} holds no complete line; it is no run file, or its run was killed at once")
     found = _Reading(path)
     for number, line in enumerate(lines, 1):
-        found.take(number, line)
+        found.take(number, line, lines[number - 2] if number > 1 else None)
     if found.header is None:
         raise RunFileError(f"{path} has no header; it is no castbench run file")
     return RunRecord(
-        found.header, tuple(found.rounds), tuple(found.groups), tuple(found.resumed), tuple(damage), str(path)
-    )
+        found.header, tuple(found.rounds), tuple(found.groups), tuple(found.resumed), tuple(damage), str(path),
+        tuple(found.unchained),
+    )  # fmt: skip
 
 
 def rounds_sha256(rounds: Iterable[RoundRecord]) -> str:
@@ -141,16 +149,26 @@ def find_run(ref: str, directory: Path = RUNS_DIR) -> Path:
             raise RunFileError(f"there are no runs in {directory}/ yet; measure one with: castbench profile quickstart")
         return found[-1]
     for candidate in (Path(ref), directory / ref, directory / f"{ref}{SUFFIX}"):
-        if candidate.is_file():
+        if _is_file(candidate):
             return candidate
     raise RunFileError(f"no run file {ref!r} here or in {directory}/; `castbench runs` lists what there is")
 
 
 def run_files(directory: Path = RUNS_DIR) -> list[Path]:
-    """Run files of a directory, oldest first by the time they were started (then by name)."""
+    """Run files of a directory, oldest first by the time they were started, then by the time of the last line."""
     if not directory.is_dir():
         return []
-    return sorted(directory.glob(f"*{SUFFIX}"), key=lambda path: (_created_at(path), path.name))
+    return sorted(
+        directory.glob(f"*{SUFFIX}"), key=lambda path: (_created_at(path), path.stat().st_mtime_ns, path.name)
+    )
+
+
+def _is_file(path: Path) -> bool:
+    """Whether a file of that name is there; no for names that no file can have."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def new_run_path(name: str, device: str, created_at: str, directory: Path = RUNS_DIR) -> Path:
@@ -174,16 +192,20 @@ class _Reading:
     rounds: list[RoundRecord] = field(default_factory=list)
     groups: list[GroupRecord] = field(default_factory=list)
     resumed: list[str] = field(default_factory=list)
+    unchained: list[int] = field(default_factory=list)
 
-    def take(self, number: int, line: bytes) -> None:
+    def take(self, number: int, line: bytes, before: bytes | None) -> None:
         """Add one line; RunFileError names it where it cannot be read."""
         try:
-            data = json.loads(line)
+            data = json.loads(line, parse_constant=_refuse_constant)
             kind = data.pop("kind")
+            prev = data.pop("prev", None)
+            if before is not None and prev != _line_sha256(before):
+                self.unchained.append(number)
             if number == 1:
                 self._take_header(kind, data)
             elif kind == "round":
-                self.rounds.append(from_plain(RoundRecord, data))
+                self.rounds.append(_sane_round(from_plain(RoundRecord, data)))
             elif kind == "group":
                 self.groups.append(from_plain(GroupRecord, data))
             elif kind == "resumed":
@@ -202,6 +224,37 @@ class _Reading:
                 f"{self.path} has schema {data['schema']}, and this castbench reads up to {SCHEMA}; update castbench"
             )
         self.header = from_plain(RunHeader, data)
+        datetime.fromisoformat(self.header.created_at)
+        rules = self.header.plan.analysis
+        if len(rules.looks) != len(rules.look_errors) or not rules.looks:
+            raise ValueError("looks and look_errors differ in length")
+
+
+def _lock(path: Path, descriptor: int) -> None:
+    """Take the file's lock, or close it and say who has it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise RunFileError(f"{path} is being written by another castbench; wait for it, or use --out") from None
+
+
+def _line_sha256(line: bytes) -> str:
+    """Hash of a line as it stands in the file."""
+    return hashlib.sha256(line).hexdigest()
+
+
+def _refuse_constant(name: str) -> float:
+    """NaN and infinities are no JSON and no measurement."""
+    raise ValueError(f"{name} is no number")
+
+
+def _sane_round(record: RoundRecord) -> RoundRecord:
+    """A round whose windows can have happened."""
+    for sample in record.samples:
+        if sample.steps < 1 or sample.elapsed_s <= 0 or any(t < 0 for t in sample.step_times_s):
+            raise ValueError(f"the window of {sample.label!r} has no time or no steps")
+    return record
 
 
 def _lines(path: Path) -> list[bytes]:
@@ -219,11 +272,6 @@ def _lines(path: Path) -> list[bytes]:
 def _is_whole(line: bytes) -> bool:
     """Whether a line was written to its end."""
     return line.endswith(b"\n")
-
-
-def _intact_bytes(path: Path) -> int:
-    """Bytes up to the end of the last whole line."""
-    return sum(len(line) for line in _lines(path) if _is_whole(line))
 
 
 def _created_at(path: Path) -> str:

@@ -88,11 +88,54 @@ def test_resuming_cuts_the_torn_line_off(tmp_path: Path) -> None:
     with RunWriter.create(path, example_header(PLAN)) as writer:
         writer.append_round(a_round(0))
     path.write_bytes(path.read_bytes() + b'{"kind":"round","gro')
-    with RunWriter.resume(path, read_run(path), "2026-01-03T00:00:00+00:00") as writer:
+    writer, before = RunWriter.resume(path)
+    assert before.damage
+    with writer:
+        writer.append_resumed("2026-01-03T00:00:00+00:00")
         writer.append_round(a_round(1))
     record = read_run(path)
     assert record.rounds == (a_round(0), a_round(1))
     assert (record.damage, record.resumed_at) == ((), ("2026-01-03T00:00:00+00:00",))
+    assert record.unchained == ()
+
+
+@pytest.mark.parametrize("line", [1, 2])
+def test_a_changed_line_breaks_the_chain(tmp_path: Path, line: int) -> None:
+    """Changing or doubling any line but the last shows at the line after it."""
+    path = tmp_path / "run.jsonl"
+    with RunWriter.create(path, example_header(PLAN)) as writer:
+        for number in range(3):
+            writer.append_round(a_round(number))
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert read_run(path).unchained == ()
+    path.write_bytes(b"".join([*lines[:line], lines[line].replace(b".5,", b".6,", 1), *lines[line + 1 :]]))
+    assert read_run(path).unchained == (line + 2,)
+    path.write_bytes(b"".join([*lines[: line + 1], *lines[line:]]))
+    assert read_run(path).unchained == (line + 2,)
+
+
+def test_a_changed_header_breaks_the_chain(tmp_path: Path) -> None:
+    """A price edited in the header shows at the second line."""
+    path = tmp_path / "run.jsonl"
+    with RunWriter.create(path, example_header(PLAN)) as writer:
+        writer.append_round(a_round(0))
+    path.write_bytes(path.read_bytes().replace(b'"usd_per_hour":2.0', b'"usd_per_hour":1.0', 1))
+    assert read_run(path).unchained == (2,)
+
+
+@pytest.mark.parametrize(
+    ("was", "then"),
+    [(b'"elapsed_s":0.5', b'"elapsed_s":0.0'), (b'"elapsed_s":0.5', b'"elapsed_s":-0.5'),
+     (b'"elapsed_s":0.5', b'"elapsed_s":NaN'), (b'"steps":1', b'"steps":0')],
+)  # fmt: skip
+def test_windows_that_cannot_have_happened_are_refused(tmp_path: Path, was: bytes, then: bytes) -> None:
+    """No time, negative time, NaN or no steps: the line is named, nothing crashes later."""
+    path = tmp_path / "run.jsonl"
+    with RunWriter.create(path, example_header(PLAN)) as writer:
+        writer.append_round(a_round(0))
+    path.write_bytes(path.read_bytes().replace(was, then))
+    with pytest.raises(RunFileError, match="line 2"):
+        read_run(path)
 
 
 def test_an_existing_file_is_never_overwritten(tmp_path: Path) -> None:
@@ -111,7 +154,7 @@ def test_a_file_has_one_writer(tmp_path: Path) -> None:
         RunWriter.create(path, example_header(PLAN)),
         pytest.raises(RunFileError, match="being written by another"),
     ):
-        RunWriter.resume(path, read_run(path), "now")
+        RunWriter.resume(path)
 
 
 @pytest.mark.parametrize(

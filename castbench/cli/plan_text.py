@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -40,11 +41,24 @@ def plan_values(profile: WorkloadProfile, plan: Plan, device: str = "cpu") -> di
     }
 
 
-def plan_text(profile: WorkloadProfile, plan: Plan, device: str = "cpu") -> str:
-    """The same for people, at most 80 columns wide but for the warnings."""
+def plan_text(profile: WorkloadProfile, plan: Plan, device: str = "cpu", width: int = 80) -> str:
+    """The same for people, wrapped to `width` columns but for the table, which needs 80."""
     values = plan_values(profile, plan, device)
-    parts = (_arm_lines(values), _group_lines(values), _budget_lines(values))
+    parts = (
+        wrapped(_arm_lines(values), width, indent=12),
+        [*_table_lines(values), *wrapped(_gap_lines(values), width)],
+        wrapped(_budget_lines(values), width),
+    )
     return "\n\n".join("\n".join(lines) for lines in parts)
+
+
+def wrapped(lines: Iterable[str], width: int, indent: int = 2) -> Iterable[str]:
+    """The lines broken between words at `width` columns, what follows a break indented; a longer word stays whole."""
+    wrapper = textwrap.TextWrapper(
+        width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
+    )  # fmt: skip
+    for line in lines:
+        yield from wrapper.wrap(line)
 
 
 def _group(plan: Plan, group: Group, estimate: GroupEstimate) -> dict[str, Any]:
@@ -69,12 +83,16 @@ def _arm_lines(values: dict[str, Any]) -> Iterable[str]:
         yield f"{arm['role']:<11} {arm['label']}{f' ({parameters})' if parameters else ''}"
 
 
-def _group_lines(values: dict[str, Any]) -> Iterable[str]:
-    """A table of the groups, and what cannot run."""
+def _table_lines(values: dict[str, Any]) -> Iterable[str]:
+    """A table of the groups."""
     yield f"{'group':<28} {'batch':>5} {'tokens':>8}  {'batching':<9} {'mechanisms':>10} {'about':>8}"
     for group in values["groups"]:
         shape = f"{group['batch_size']:>5} {group['seq_len']:>8}  {group['batching']:<9}"
         yield f"{group['group']:<28} {shape} {len(group['labels']):>10} {group['expected_s']:>6.0f} s"
+
+
+def _gap_lines(values: dict[str, Any]) -> Iterable[str]:
+    """What cannot run, and why."""
     for case in values["unsupported"]:
         yield f"not run: {case['label']} on {case['group']}: {case['reason']}"
 

@@ -45,12 +45,18 @@ def verify_run(record: RunRecord, projection: Projection, comparable_sha256: str
     return (
         *(_hash_check(what, found, stored) for what, found, stored in hashes),
         _listed("whole lines", list(record.damage), "no torn line"),
+        _listed("every line follows from the one before", list(_chain_problems(record)), "a chain of hashes"),
         _listed("rounds in order, none twice", list(_round_problems(record)), f"{len(record.rounds)} rounds"),
         _listed("order of every round as drawn", list(_order_problems(record)), "seeded permutations"),
-        _listed("groups as they were closed", list(_group_problems(record)), f"{len(record.groups)} groups"),
+        _listed("groups as they were closed", list(_group_problems(record)), _finished(record)),
         _listed("latencies and ratios recomputed", list(_case_problems(record)), "every case"),
         _listed("cost recomputed", list(_cost_problems(record, projection)), "every mechanism"),
     )  # fmt: skip
+
+
+def _finished(record: RunRecord) -> str:
+    """How far the run got."""
+    return f"{len(record.groups)} of {len(record.header.plan.groups)} groups are finished"
 
 
 def _hash_check(what: str, found: str, stored: str) -> Check:
@@ -61,6 +67,12 @@ def _hash_check(what: str, found: str, stored: str) -> Check:
 def _listed(what: str, problems: list[str], detail: str) -> Check:
     """A check that passes when nothing is listed."""
     return Check(what, not problems, "; ".join(problems[:3]) if problems else detail)
+
+
+def _chain_problems(record: RunRecord) -> Iterator[str]:
+    """Lines that were changed, moved, added or taken out: the line after them no longer fits."""
+    for number in record.unchained:
+        yield f"line {number} does not follow from line {number - 1}"
 
 
 def _round_problems(record: RunRecord) -> Iterator[str]:
@@ -93,6 +105,9 @@ def _order_problems(record: RunRecord) -> Iterator[str]:
 
 def _group_problems(record: RunRecord) -> Iterator[str]:
     """Finished groups whose rounds are not those they were closed with."""
+    for key, times in Counter(g.group for g in record.groups).items():
+        if times > 1:
+            yield f"{key} was closed {times} times"
     for group in record.groups:
         rounds = [r for r in record.rounds if r.group == group.group]
         if len(rounds) != group.rounds:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
@@ -55,7 +55,7 @@ from castbench.workload.spec import (
 from castbench.workload.spelling import close_to, did_you_mean
 from castbench.workload.yaml_text import parse_yaml, read_text, shown, shown_key
 
-__all__ = ["ReadResult", "find_profile", "json_schema", "parse_profile", "read_profile"]
+__all__ = ["ReadResult", "find_profile", "json_schema", "parse_profile", "problems_so_far", "read_profile"]
 
 MOST_PROBLEMS = 50
 SHARES_TOLERANCE = 1e-6
@@ -121,6 +121,15 @@ def parse_profile(text: str, source: str, folder: Path) -> ReadResult:
         sound = mechanisms is not None and not mechanisms.problems and isinstance(given, str)
         return ReadResult(None, _at_most(problems), choices, given if sound else None)
     return ReadResult(keys.profile(mix, choices, text, source), (), choices, keys.baseline)
+
+
+def problems_so_far(raw: Mapping[str, Any]) -> tuple[Problem, ...]:
+    """What is wrong with the values of a profile that is still being written; keys to come are not missed."""
+    try:
+        ProfileKeys.model_validate(raw)
+    except ValidationError as error:
+        return tuple(_problem(found) for found in error.errors(include_url=False) if found["type"] != "missing")
+    return ()
 
 
 def json_schema() -> dict[str, Any]:
@@ -343,6 +352,24 @@ class PriceKeys(_Keys):
         return PriceChoice(self.usd_per_hour, self.plan, gpus, self.cloud, self.instance, self.region)
 
 
+class CpuPriceKeys(PriceKeys):
+    """The price of a CPU server; of a contract's, its size too, because the catalogue does not know it."""
+
+    vcpus: Annotated[int, _Is(Whole(1, 4096))] | None = Field(
+        None, description="vCPUs of the server of a contract price, to compare with the threads measured."
+    )
+
+    @model_validator(mode="after")
+    def _size_only_of_a_contract(self) -> CpuPriceKeys:
+        if self.usd_per_hour is None and self.vcpus is not None:
+            raise _refused("the catalogue knows the vCPUs of an instance; leave this key out", at="vcpus")
+        return self
+
+    def noun(self, default_gpus: int) -> PriceChoice:
+        """The price as the profile's noun."""
+        return replace(super().noun(default_gpus), vcpus=self.vcpus)
+
+
 class SamplingKeys(_Keys):
     """When to stop measuring."""
 
@@ -408,7 +435,7 @@ class ProfileKeys(_Keys):
     mechanisms: Annotated[Any, WithJsonSchema(_MECHANISMS_SCHEMA)] = Field(description="Mechanisms to measure.")
     demand: DemandKeys | None = Field(None, description="Traffic to serve; without it no cost per hour.")
     price: PriceKeys | None = Field(None, description="Price of a GPU server.")
-    price_cpu: PriceKeys | None = Field(None, description="Price of a CPU server, for runs on the CPU.")
+    price_cpu: CpuPriceKeys | None = Field(None, description="Price of a CPU server, for runs on the CPU.")
     sampling: SamplingKeys = Field(
         default_factory=lambda: SamplingKeys.model_validate({}), description="When to stop measuring."
     )
@@ -465,7 +492,7 @@ _KEYS_AT: Mapping[tuple[str, ...], type[_Keys]] = {
     ("demand",): DemandKeys,
     ("demand", "objective"): ObjectiveKeys,
     ("price",): PriceKeys,
-    ("price_cpu",): PriceKeys,
+    ("price_cpu",): CpuPriceKeys,
     ("sampling",): SamplingKeys,
 }
 """The mapping that stands at each place of a profile, to suggest keys from."""

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 
 from castbench.errors import InputError
-from castbench.workload.yaml_text import resolve
+from castbench.workload.yaml_text import resolve, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +15,8 @@ class Answers:
     """What `workload init` needs to know; the defaults make a small encoder that a CPU measures in a minute or two.
 
     lengths   (tokens, share) of the documents
-    gpu       the GPU the workload runs on; None: it runs on CPUs
+    gpu       the GPU the workload runs on; None: it runs on CPUs, or on a GPU that is not named
+    cpu_vcpus vCPUs of the CPU server that the price is for
     """
 
     name: str = "my-workload"
@@ -27,6 +28,7 @@ class Answers:
     gpu: str | None = None
     usd_per_hour: float | None = None
     cpu_usd_per_hour: float | None = None
+    cpu_vcpus: int | None = None
 
 
 def parse_lengths(text: str) -> tuple[tuple[int, float], ...]:
@@ -35,7 +37,7 @@ def parse_lengths(text: str) -> tuple[tuple[int, float], ...]:
         pairs = [part.split(":") for part in text.split(",")]
         return tuple((int(tokens), float(share)) for tokens, share in pairs)
     except ValueError:
-        raise InputError(f"--lengths: expected tokens:share pairs such as 512:0.5,2048:0.5, got {text!r}") from None
+        raise InputError(f"expected tokens:share pairs such as 512:0.5,2048:0.5, got {shown(text)}") from None
 
 
 def render(answers: Answers) -> str:
@@ -50,15 +52,20 @@ def render(answers: Answers) -> str:
         lengths=lengths,
         dtype="bf16" if gpu else "fp32",
         gpu=f"gpu: {_scalar(gpu)}" if gpu else "# gpu: A100-PCIe-80GB",
-        demand=_line("demand", "requests_per_second", rate, "40"),
-        price=_line("price", "usd_per_hour", answers.usd_per_hour, "3.673"),
-        price_cpu=_line("price_cpu", "usd_per_hour", answers.cpu_usd_per_hour, "0.20"),
+        demand=_line("demand", {"requests_per_second": rate}, "requests_per_second: 40"),
+        price=_line("price", {"usd_per_hour": answers.usd_per_hour}, "usd_per_hour: 3.673"),
+        price_cpu=_line(
+            "price_cpu",
+            {"usd_per_hour": answers.cpu_usd_per_hour, "vcpus": answers.cpu_vcpus},
+            "usd_per_hour: 0.20, vcpus: 4",
+        ),
     )
 
 
-def _line(key: str, inner: str, answer: float | None, example: str) -> str:
-    """`key: {inner: answer}`, or an example that is commented out."""
-    return f"# {key}: {{{inner}: {example}}}" if answer is None else f"{key}: {{{inner}: {answer:.12g}}}"
+def _line(key: str, answers: dict[str, float | None], example: str) -> str:
+    """`key: {inner: answer}` of what was answered, or an example that is commented out."""
+    told = ", ".join(f"{inner}: {answer:.12g}" for inner, answer in answers.items() if answer is not None)
+    return f"{key}: {{{told}}}" if told else f"# {key}: {{{example}}}"
 
 
 def _scalar(text: str) -> str:
@@ -111,7 +118,7 @@ mechanisms:
 
 # Traffic and prices turn milliseconds into servers and money per hour. Without them only times and memory are
 # reported. A price is what one server costs per hour: your contract's, or {{cloud: …, instance: …}} from the
-# catalogue. Runs on the CPU use price_cpu.
+# catalogue. Runs on the CPU use price_cpu; vcpus is the size of that server, compared with the threads measured.
 {demand}
 {price}
 {price_cpu}
