@@ -88,7 +88,7 @@ def load_plan(name_or_path: str, *, only: Sequence[str] = (), seed: int | None =
 def check_device(device: str) -> str:
     """The spelling of --device, checked."""
     number = device.removeprefix("cuda:")
-    if device in ("auto", "cpu", "fake", "cuda") or (number != device and number.isdigit()):
+    if device in ("auto", "cpu", "fake", "cuda") or (number != device and number.isascii() and number.isdigit()):
         return device
     raise InputError(f"--device: expected one of {', '.join(DEVICES)}, got {device!r}")
 
@@ -166,11 +166,13 @@ def project(
     choice = asked.price_cpu if device == "cpu" else asked.price
     if device == "fake" and choice is None:
         choice = asked.price_cpu
+    on_date = date.fromisoformat(record.header.created_at[:10])
+    price, missing = resolve_price(choice, device_kind=device, gpu=asked.gpu, on_date=on_date)
     if price_usd_per_hour is not None:
-        choice = PriceChoice(price_usd_per_hour, plan="given with --price", gpus=choice.gpus if choice else 1)
-    price, missing = resolve_price(
-        choice, device_kind=device, gpu=asked.gpu, on_date=date.fromisoformat(record.header.created_at[:10])
-    )
+        # Another price for the server that the profile names: its GPUs and size stay what they are.
+        gpus, vcpus = (price.gpus, price.vcpus) if price else (1, None)
+        given = PriceChoice(price_usd_per_hour, plan="given with --price", gpus=gpus, vcpus=vcpus)
+        price, missing = resolve_price(given, device_kind=device, gpu=asked.gpu, on_date=on_date)
     return project_costs(
         record, price, demand, money_missing=missing, seed=record.header.plan.served.seed,
         attention_share=asked.attention_share,
@@ -229,6 +231,8 @@ def baseline_was_measured(record: RunRecord) -> bool:
 def write_out(data: bytes, out: Path | None, *, force: bool = False) -> None:
     """Bytes to a file that is not there yet, or to standard output."""
     if out is None:
+        if sys.stdout is None:
+            raise InputError("there is no standard output to write to; name a file with --out")
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
         return

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import sys
+from contextlib import suppress
 from types import FrameType
 from typing import Annotated, NoReturn
 
@@ -19,7 +21,7 @@ from castbench.cli.runs import runs_app
 from castbench.cli.settings import Settings
 from castbench.cli.verify import verify_command
 from castbench.cli.workload import app as workload_app
-from castbench.errors import CastbenchError
+from castbench.errors import CastbenchError, Interrupted
 
 HELP = """What would this attention cost us? Measures CAST attention and its rivals on your workload and your machine.
 
@@ -73,19 +75,34 @@ def root(
 
 def main() -> NoReturn:
     """Run the command line and end the process with the right exit code."""
-    signal.signal(signal.SIGTERM, _as_interrupt)
+    for polite in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(polite, _as_interrupt)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         app()
-    except CastbenchError as error:
-        _end(error, str(error), error.exit_code)
-    except KeyboardInterrupt:
-        _end(None, "interrupted", 130)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
-    except Exception as error:
-        _end(error, f"internal error: {type(error).__name__}: {error}; --debug shows where", 1)
+    except SystemExit as end:
+        if end.code == Interrupted.exit_code:
+            _say("interrupted")
+        raise
+    except (Exception, KeyboardInterrupt) as error:
+        message, code = _told(error)
+        _end(error, message, code)
     sys.exit(0)
+
+
+def _told(error: BaseException) -> tuple[str, int]:
+    """What a user is told of an error, and the exit code."""
+    if isinstance(error, CastbenchError):
+        return str(error), error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", Interrupted.exit_code
+    if isinstance(error, BrokenPipeError):
+        return "", 0
+    if isinstance(error, OSError):
+        return f"{error.filename or 'output'}: {error.strerror}", 1
+    return f"internal error: {type(error).__name__}: {error}; --debug shows where", 1
 
 
 def _as_interrupt(_signal: int, _frame: FrameType | None) -> None:
@@ -93,15 +110,24 @@ def _as_interrupt(_signal: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _end(error: Exception | None, message: str, code: int) -> NoReturn:
+def _end(error: BaseException, message: str, code: int) -> NoReturn:
     """One sentence on stderr, the traceback only under --debug."""
-    if error is not None and "--debug" in sys.argv[1:]:
+    if "--debug" in sys.argv[1:]:
         import traceback
         from pathlib import Path
 
         text = "".join(traceback.format_exception(error))
         Path("castbench-debug.log").write_text(text, encoding="utf-8")
         sys.stderr.write(f"{text}(also in castbench-debug.log)\n")
-    lines = message.splitlines() or ["unknown error"]
-    sys.stderr.write("\n".join(f"castbench: {line}" for line in lines) + "\n")
+    if message:
+        _say(message)
+    else:
+        sys.stderr.close()  # the reader of a pipe is gone: nothing to say, and nothing to flush at exit
     sys.exit(code)
+
+
+def _say(message: str) -> None:
+    """A message on stderr, every line under the program's name; nothing where there is no stderr any more."""
+    lines = message.splitlines()
+    with suppress(OSError, ValueError, AttributeError):
+        sys.stderr.write("\n".join(f"castbench: {line}" for line in lines) + "\n")

@@ -29,8 +29,8 @@ def profile_command(
     ] = False,
     out: Annotated[Path | None, typer.Option(help="Run file to write; never overwritten.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
-    seed: Annotated[int | None, typer.Option(min=0, help="Replaces the profile's seed.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads a worker may use.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=2**63 - 1, help="Replaces the profile's seed.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads a worker may use.")] = None,
     only: Annotated[
         list[str] | None, typer.Option(help="Measure only this label (repeatable) and the baseline.")
     ] = None,
@@ -102,11 +102,25 @@ def _new_run(context: typer.Context, asked: _Asked) -> Measured | None:
         return measure(profile, plan, rig, watcher, out=asked.out, budget_s=asked.budget_s)
 
 
+def _refuse_with_resume(asked: _Asked) -> None:
+    """InputError for options that would make the rest of a run another run."""
+    from castbench.errors import InputError
+
+    given = {
+        "--device": asked.device != "auto", "--dry-run": asked.dry_run, "--out": asked.out is not None,
+        "--seed": asked.seed is not None, "--threads": asked.threads is not None, "--only": bool(asked.only),
+    }  # fmt: skip
+    named = [option for option, is_given in given.items() if is_given]
+    if named:
+        raise InputError(f"--resume goes on as the run began; leave out {', '.join(named)}")
+
+
 def _resumed(context: typer.Context, ref: str, asked: _Asked) -> Measured:
     """The rest of an earlier run."""
     from castbench.cli.progress import watcher_for
     from castbench.pipeline import resume, rig_of_run
 
+    _refuse_with_resume(asked)
     rig = rig_of_run(ref, asked.workload)
     with watcher_for(settings_of(context)) as watcher:
         return resume(ref, rig, watcher, budget_s=asked.budget_s)

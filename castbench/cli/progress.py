@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 def watcher_for(settings: Settings) -> AbstractContextManager[Watcher]:
-    """A bar on a terminal, a line per group in a log, a line per step of work under --verbose, nothing under --quiet."""
+    """A bar on a terminal, a line per group in a log, one per piece of work under --verbose, none under --quiet."""
     if settings.quiet:
         return _Quiet()
     if settings.verbose:
         return _Steps()
-    return _Bar() if sys.stderr.isatty() else _Lines()
+    return _Bar() if sys.stderr is not None and sys.stderr.isatty() else _Lines()
 
 
 def duration_text(seconds: float) -> str:
@@ -47,8 +47,9 @@ class _Watching(AbstractContextManager["Watcher"]):
 
     def line(self, text: str) -> None:
         """One line on stderr."""
-        sys.stderr.write(text + "\n")
-        sys.stderr.flush()
+        with suppress(OSError, ValueError, AttributeError):  # a lost stderr must not end a measurement
+            sys.stderr.write(text + "\n")
+            sys.stderr.flush()
 
 
 class _Quiet(_Watching):
@@ -90,8 +91,8 @@ class _Bar(_Watching):
         from rich.progress import Progress as RichProgress
 
         self._bar = RichProgress(
-            TextColumn("{task.fields[where]}"), BarColumn(bar_width=20), TextColumn("{task.fields[what]}"),
-            console=Console(stderr=True), transient=True,
+            TextColumn("{task.fields[where]}", markup=False), BarColumn(bar_width=20),
+            TextColumn("{task.fields[what]}", markup=False), console=Console(stderr=True), transient=True,
         )  # fmt: skip
         self._bar.start()
         self._task = self._bar.add_task("", total=1.0, where="starting", what="loading torch")

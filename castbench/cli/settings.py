@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import typer
@@ -24,4 +25,5 @@ def settings_of(context: typer.Context) -> Settings:
 def note(context: typer.Context, message: str) -> None:
     """A line on stderr, unless --quiet."""
     if not settings_of(context).quiet:
-        typer.echo(message, err=True)
+        with suppress(OSError, ValueError, AttributeError):  # a lost stderr must not end a command
+            typer.echo(message, err=True)

@@ -19,7 +19,7 @@ from castbench.cost.verdicts import crossover, probability_faster, quality_of, r
 from castbench.findings import CaseFinding, case_findings
 from castbench.plan import Arm, Plan
 from castbench.records import Caveat, RunRecord, Status
-from castbench.stats import Estimate, Verdict
+from castbench.stats import Estimate, Verdict, final_error
 from castbench.workload.spec import Demand
 
 if TYPE_CHECKING:
@@ -115,7 +115,9 @@ def _staged(
     in_part = _why_in_part(plan, today, attention_share)
     best = {c.label: c for arm in _reported(plan) if (c := _cheapest(request_s, [arm.label])) is not None}
     unproven = _unproven(plan, surfaces, best, baseline)
-    found = verdicts({label: request_s[c] for label, c in best.items()}, _label(baseline), unproven, plan)
+    found = verdicts(
+        {label: request_s[c] for label, c in best.items()}, _label(baseline), unproven, plan, _error_left(record)
+    )
     return _Stage(
         record, findings, surfaces, errors, spread, request_s, best, found, unproven, today, baseline, in_part,
         price=None if in_part else price, demand=None if in_part else demand,
@@ -125,6 +127,14 @@ def _staged(
 def _doubt(errors: Mapping[str, float], spread: Mapping[str, float], label: str) -> float:
     """Relative size of what is not noise: the two added, since they may point the same way."""
     return abs(errors.get(label, 0.0)) + abs(spread.get(label, 0.0))
+
+
+def _error_left(record: RunRecord) -> float:
+    """Error probability for statements over all groups: the least that any group's last look may spend."""
+    rules = record.header.plan.analysis
+    counts = {len(record.rounds_of(group.key)) for group in record.header.plan.groups}
+    errors = (final_error(n, rules.looks, rules.look_errors) for n in counts)
+    return min((error for error in errors if error is not None), default=rules.total_error)
 
 
 def _reported(plan: Plan) -> tuple[Arm, ...]:

@@ -20,13 +20,15 @@ CREDIBLE = 0.95
 
 
 def verdicts(
-    seconds: Mapping[str, Drawn], baseline: str | None, unproven: Collection[str], plan: Plan
+    seconds: Mapping[str, Drawn], baseline: str | None, unproven: Collection[str], plan: Plan, error: float
 ) -> dict[str, Verdict]:
     """A verdict per label on its seconds per request against the baseline's, with Holm's correction over the arms.
 
     An arm's p-value is twice the share of draws outside its likeliest answer (beyond the margin `same_within` on one
-    side, or within it), so that without the correction a verdict would be the answer that the 95 % interval lies
-    wholly in. `unproven` labels (too few rounds) and arms without draws are UNCLEAR.
+    side, or within it), so that without the correction a verdict would be the answer that the interval of level
+    1 - `error` lies wholly in. `error` is what the look that stopped the rounds may spend, since a rule that looks
+    several times must not spend everything each time. `unproven` labels (too few rounds) and arms without draws are
+    UNCLEAR.
     """
     if baseline is None or baseline not in seconds:
         return dict.fromkeys(seconds, Verdict.UNCLEAR)
@@ -34,7 +36,7 @@ def verdicts(
     answers = [_likeliest(seconds[label], seconds[baseline], plan.sampling.same_within) for label in rivals]
     adjusted = holm([p for _, p in answers])
     found = {
-        label: verdict if p <= plan.analysis.total_error and label not in unproven else Verdict.UNCLEAR
+        label: verdict if p <= error and label not in unproven else Verdict.UNCLEAR
         for label, (verdict, _), p in zip(rivals, answers, adjusted, strict=True)
     }
     return {**found, baseline: Verdict.BASELINE}

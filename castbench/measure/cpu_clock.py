@@ -14,6 +14,9 @@ from castbench.records import STEP_TIMES_KEPT
 
 Step = Callable[[int], torch.Tensor]
 
+SETTLE_SHARE = 0.25
+"""Untimed part before a window, as a share of it."""
+
 
 @dataclass(frozen=True, slots=True)
 class WindowTimes:
@@ -49,8 +52,15 @@ class CpuClock:
         """CPU windows are always warm: there is no portable way to empty the caches."""
 
     def settle(self, step: Step, step_s: float, window_s: float) -> None:
-        """One untimed step; none where a step is as long as a window, because such a step settles itself."""
-        if step_s < window_s:
+        """Untimed steps for a quarter of a window, at least one, so that the caches hold this arm's data.
+
+        None where a step is as long as a window, because such a step settles itself.
+        """
+        if step_s >= window_s:
+            return
+        until = perf_counter_ns() + window_s * 1e9 * SETTLE_SHARE
+        self.last_output = step(0)
+        while perf_counter_ns() < until:
             self.last_output = step(0)
 
     def time_window(self, step: Step, steps: int) -> WindowTimes:

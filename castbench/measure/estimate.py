@@ -53,7 +53,7 @@ def estimate_plan(plan: Plan, rates: DeviceRates) -> PlanEstimate:
 def window_seconds(plan: Plan, step_s: float) -> float:
     """A window with its settling: at least the minimum window, at least one step; long steps settle themselves."""
     shortest = plan.sampling.min_window_ms / 1e3
-    return step_s if step_s >= shortest else shortest + step_s
+    return step_s if step_s >= shortest else 1.25 * shortest + step_s
 
 
 def group_cap_s(plan: Plan, group: Group) -> float:

@@ -92,6 +92,10 @@ class FakeEpoch:
         self._rig.pass_time(2 * step_s)
         return Prepared(step_s, "fake")
 
+    def step_s(self, arm: Arm) -> float:
+        """The true time."""
+        return self._true_step_s(arm)
+
     def window(self, arm: Arm, round_index: int, order: int, steps: int) -> Sample:
         """A window whose time is the true one times level, drift and noise."""
         key = self._group.key

@@ -28,7 +28,7 @@ class CaseFailed(Exception):  # noqa: N818 - it says what happened to a case, as
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """An arm that is built and warm: seconds its last warm-up step took, what ran, what it says of itself."""
+    """An arm that is built and has run: seconds its first steps took, what ran, what it says of itself."""
 
     step_s: float
     ran_as: str | None
@@ -48,6 +48,9 @@ class Epoch(Protocol):
 
     def prepare(self, arm: Arm) -> Prepared:
         """Build and warm up an arm; CaseFailed where that fails."""
+
+    def step_s(self, arm: Arm) -> float:
+        """Seconds of a warm step, asked when every arm is prepared; CaseFailed where that fails."""
 
     def window(self, arm: Arm, round_index: int, order: int, steps: int) -> Sample:
         """Settle, then time `steps` steps back to back; CaseFailed where that fails."""

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 import random
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from castbench import stats
+from castbench.errors import HardwareError
 from castbench.findings import paired_log_ratio
 from castbench.hardware.rates import ROUGH_GPU_RATES, DeviceRates, rough_cpu_rates
 from castbench.measure.estimate import PlanEstimate, estimate_plan, group_cap_s
@@ -33,6 +35,8 @@ from castbench.workload.spec import Shape
 
 STEAL_LIMIT = 0.02
 """Share of time taken by other guests of the host above which a group carries the caveat loaded-host."""
+OPENING_TRIES = 3
+"""Worker processes that may die at birth before the device is given up."""
 FOREIGN_LOAD_LIMIT = 0.75
 """Load average beyond the threads castbench itself keeps busy, above which the host counts as loaded."""
 PACE_PRIOR = 0.25
@@ -95,6 +99,9 @@ class PlanRunner:
 
     def run(self) -> bool:
         """Measure the groups that are left, cheapest first; False when the budget ended before the last one."""
+        for arm in self.plan.arms:
+            with suppress(CaseFailed):
+                self.parity(arm)
         for number, group in enumerate(self.plan.groups, 1):
             if self.done and self.done.group_record(group.key):
                 continue
@@ -193,6 +200,7 @@ class GroupRunner:
         self._steps = {s.label: s.steps for r in self._rounds for s in r.samples}
         self._epoch: Epoch | None = None
         self._epoch_number = max((r.epoch for r in self._rounds), default=-1)
+        self._resumed_epoch = self._epoch_number
         self._last_round_s = 0.0
 
     def run(self) -> None:
@@ -201,6 +209,8 @@ class GroupRunner:
             self._check_parity()
             while (stopped_by := self._stop_reason()) is None:
                 self._one_round()
+            if self._epoch_number == self._resumed_epoch and self._rounds:
+                self._current_epoch()  # all rounds came from an earlier session: learn again what ran
         finally:
             self._close_epoch()
         self._measure_memory()
@@ -278,25 +288,47 @@ class GroupRunner:
     def _current_epoch(self) -> Epoch:
         """The open worker process, or a fresh one with every arm prepared that can be."""
         while self._epoch is None:
-            self._epoch = self.rig.open_epoch(self.plan, self.group)
+            self._epoch = self._opened_epoch()
             self._epoch_number += 1
-            for arm in tuple(self._alive):
-                self._tell(f"preparing {arm.label}")
-                try:
-                    self._prepare(self._epoch, arm)
-                except CaseFailed as failure:
-                    self._drop(arm, failure)
-                    if failure.epoch_lost:
-                        self._close_epoch()
-                        break
+            for step in (self._prepare, self._fix_steps):
+                for arm in tuple(self._alive):
+                    self._tell(f"preparing {arm.label}")
+                    try:
+                        step(self._epoch, arm)
+                    except CaseFailed as failure:
+                        self._drop(arm, failure)
+                        if failure.epoch_lost:
+                            self._close_epoch()
+                            break
+                if self._epoch is None:
+                    break
         return self._epoch
 
+    def _opened_epoch(self) -> Epoch:
+        """A fresh worker; HardwareError where none can be had after some tries."""
+        for _ in range(OPENING_TRIES - 1):
+            try:
+                return self.rig.open_epoch(self.plan, self.group)
+            except CaseFailed:
+                continue
+        try:
+            return self.rig.open_epoch(self.plan, self.group)
+        except CaseFailed as failure:
+            raise HardwareError(f"no worker process can be started on {self.rig.device}: {failure.reason}") from None
+
     def _prepare(self, epoch: Epoch, arm: Arm) -> None:
-        """Build and warm up an arm; its steps per window are fixed the first time."""
+        """Build an arm and run it for the first time."""
         prepared = epoch.prepare(arm)
-        shortest_s = self.plan.sampling.min_window_ms / 1e3
-        self._steps.setdefault(arm.label, max(1, math.ceil(shortest_s / max(prepared.step_s, 1e-9))))
         self._note(arm, ran_as=prepared.ran_as, facts=prepared.facts)
+
+    def _fix_steps(self, epoch: Epoch, arm: Arm) -> None:
+        """Steps per window, the same for the whole group: fixed once, and only when all arms are warm.
+
+        An arm timed while the process was still cold would get shorter windows than an equal one timed after it.
+        """
+        if arm.label not in self._steps:
+            shortest_s = self.plan.sampling.min_window_ms / 1e3
+            self._steps[arm.label] = max(1, math.ceil(shortest_s / max(epoch.step_s(arm), 1e-9)))
 
     def _measure_memory(self) -> None:
         """The memory pass, apart from timing because tracking disturbs it; a failure there loses no timing."""

@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 
 from castbench.hardware import cuda_arch
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceFacts:
-    """Facts for the environment of a run; None where the device is the CPU."""
-
-    torch: str
-    cuda: str | None
-    threads: int
-    device_name: str | None
-    device_uuid: str | None
-    device_memory_bytes: int | None
-    tf32: bool | None
+from castbench.measure.device_facts import DeviceFacts
 
 
 def device_facts(device: torch.device) -> DeviceFacts:
     """Facts of this process's torch and of `device`."""
     if device.type != "cuda":
-        return DeviceFacts(torch.__version__, None, torch.get_num_threads(), None, None, None, None)
+        return DeviceFacts(_version(), None, torch.get_num_threads(), None, None, None, None)
     properties = torch.cuda.get_device_properties(device)
     return DeviceFacts(
-        torch.__version__, torch.version.cuda, torch.get_num_threads(), properties.name,
+        _version(), torch.version.cuda, torch.get_num_threads(), properties.name,
         f"GPU-{properties.uuid}" if hasattr(properties, "uuid") else None,
         properties.total_memory, torch.backends.cuda.matmul.allow_tf32,
     )  # fmt: skip
@@ -54,3 +40,8 @@ def cannot_run_sentence(device: torch.device, dtype: str) -> str | None:
     if dtype == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
         return f"{torch.cuda.get_device_name(device)} has no bf16 units; use dtype: fp16 or fp32"
     return None
+
+
+def _version() -> str:
+    """Torch's version as a plain text: torch's own kind of text would make its reader import torch."""
+    return str(torch.__version__)

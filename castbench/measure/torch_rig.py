@@ -26,7 +26,7 @@ from castbench.plan import Arm, Group, Plan
 from castbench.records import Conditions, Environment, Sample, Status
 
 if TYPE_CHECKING:
-    from castbench.measure.torch_facts import DeviceFacts
+    from castbench.measure.device_facts import DeviceFacts
 
 START_TIMEOUT_S = 180.0
 """Importing torch for the first time, on a cold disk."""
@@ -44,7 +44,12 @@ class Worker:
         self._connection: Connection
         self._connection, theirs = context.Pipe()
         self._process: ForkServerProcess = context.Process(target=_serve, args=(theirs, device, threads), daemon=True)
-        self._process.start()
+        # The fork server is born here and must not be ended by the Ctrl-C that this process will handle.
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self._process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         theirs.close()
 
     def ask(self, command: str, timeout_s: float, **arguments: Any) -> Any:
@@ -101,7 +106,7 @@ class TorchRig:
     def environment(self) -> Environment:
         """The host, read here, and the device, read by a worker."""
         host = cpu.read_host()
-        facts: DeviceFacts = self._once("facts", START_TIMEOUT_S)
+        facts: DeviceFacts = _asked_of(self.device, self._threads, "facts")
         inventory = nvml.inventory() if self.device.startswith("cuda") else None
         return Environment(
             device=self.device, device_name=facts.device_name or host.cpu_model or "unknown CPU",
@@ -127,7 +132,7 @@ class TorchRig:
 
     def require_usable(self, dtype: str) -> None:
         """HardwareError where this torch cannot run this dtype on this device."""
-        sentence = self._once("cannot_run", START_TIMEOUT_S, dtype=dtype)
+        sentence = _asked_of(self.device, self._threads, "cannot_run", dtype=dtype)
         if sentence:
             raise HardwareError(sentence)
 
@@ -162,12 +167,21 @@ class TorchEpoch:
 
     def __init__(self, worker: Worker, plan: Plan, group: Group) -> None:
         self._worker, self._limit_s = worker, _limit_s(plan)
-        worker.ask("open", START_TIMEOUT_S, plan=plan, group=group)
+        try:
+            worker.ask("open", START_TIMEOUT_S, plan=plan, group=group)
+        except CaseFailed:
+            worker.close()
+            raise
 
     def prepare(self, arm: Arm) -> Prepared:
         """Build and warm up in the worker."""
         prepared: Prepared = self._worker.ask("prepare", self._limit_s, arm=arm)
         return prepared
+
+    def step_s(self, arm: Arm) -> float:
+        """Timed in the worker."""
+        seconds: float = self._worker.ask("step_s", self._limit_s, arm=arm)
+        return seconds
 
     def window(self, arm: Arm, round_index: int, order: int, steps: int) -> Sample:
         """One window in the worker."""
@@ -188,11 +202,7 @@ def usable_device(asked: str) -> str:
     """
     if asked == "cpu":
         return "cpu"
-    worker = Worker("cpu", None)
-    try:
-        count: int = worker.ask("cuda_devices", START_TIMEOUT_S)
-    finally:
-        worker.close()
+    count: int = _asked_of("cpu", None, "cuda_devices")
     if asked == "auto":
         return "cuda:0" if count else "cpu"
     index = int(asked.removeprefix("cuda").removeprefix(":") or 0)
@@ -200,6 +210,17 @@ def usable_device(asked: str) -> str:
         there = f"torch sees {count} CUDA device{'s' if count != 1 else ''}"
         raise HardwareError(f"--device {asked}: {there}; `castbench doctor` says why, --device cpu measures on the CPU")
     return f"cuda:{index}"
+
+
+def _asked_of(device: str, threads: int | None, command: str, **arguments: Any) -> Any:
+    """A fresh worker's answer; HardwareError where no worker can be had, since then nothing can be measured."""
+    worker = Worker(device, threads)
+    try:
+        return worker.ask(command, START_TIMEOUT_S, **arguments)
+    except CaseFailed as failure:
+        raise HardwareError(f"{device} cannot be used: {failure.reason}") from None
+    finally:
+        worker.close()
 
 
 def code_sha256() -> str:

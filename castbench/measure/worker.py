@@ -11,6 +11,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from statistics import median
 from typing import Any
 
 import torch
@@ -19,11 +20,13 @@ from torch import nn
 from castbench.encoder.inputs import Batch, make_pool
 from castbench.encoder.model import build_timed, make_step
 from castbench.measure import cpu_clock, cuda, memory, parity, torch_facts
+from castbench.measure.device_facts import DeviceFacts
 from castbench.measure.rig import CaseFailed, MemoryReading, Prepared
 from castbench.plan import Arm, Group, Plan
 from castbench.records import CLUSTERED_TIME_RATIO, Sample, Status
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_CALIBRATION_STEPS = 5
 _REGIME_STEPS = 3
 """Steps per input kind when a mechanism's dependence on its data is probed."""
 
@@ -92,7 +95,7 @@ class Bench:
         self._group: Group | None = None
         self._built: dict[str, Built] = {}
 
-    def facts(self) -> torch_facts.DeviceFacts:
+    def facts(self) -> DeviceFacts:
         """What torch says of itself and of the device."""
         return torch_facts.device_facts(self._device)
 
@@ -125,6 +128,14 @@ class Bench:
         attention = _attention_of(built.module)
         facts = self._data_facts(built, attention)
         return Prepared(built.warm_step_s, getattr(attention, "ran_as", None), facts)
+
+    def step_s(self, arm: Arm) -> float:
+        """Median of some warm steps, now that every arm of the group is built and the process is warm."""
+        built = self._built[arm.label]
+        if built.warm_step_s < _LONG_STEP_S:
+            times = [self._clock.time_window(built.step, 1).elapsed_s for _ in range(_CALIBRATION_STEPS)]
+            built.warm_step_s = median(times)
+        return built.warm_step_s
 
     def window(self, arm: Arm, round_index: int, order: int, steps: int) -> Sample:
         """Settle, then time `steps` steps, starting at the same place of the pool for every arm of the round."""

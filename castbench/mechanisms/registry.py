@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
+from dataclasses import is_dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
@@ -60,9 +61,14 @@ def _loaded(point: Any) -> MechanismSpec:
     """A third party's spec; any failure of theirs becomes a sentence naming the entry point."""
     try:
         spec = point.load()
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a plug-in may even try to exit
         where = f"entry point {point.value} (group {ENTRY_POINT_GROUP})"
         raise CastbenchError(f"{where} cannot be loaded: {error}") from error
-    if not isinstance(spec, MechanismSpec):
-        raise CastbenchError(f"entry point {point.value} (group {ENTRY_POINT_GROUP}) is not a MechanismSpec")
+    if not (isinstance(spec, MechanismSpec) and isinstance(spec.name, str) and is_dataclass(spec.params)):
+        raise CastbenchError(
+            f"entry point {point.value} (group {ENTRY_POINT_GROUP}) is not a MechanismSpec with a name and a "
+            "dataclass of parameters"
+        )
     return spec

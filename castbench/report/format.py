@@ -9,6 +9,7 @@ a server's price, so its interval says little about its digits: three of the lar
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 
 from castbench.report.nouns import Quantity, Unit
@@ -53,6 +54,19 @@ def spread(quantity: Quantity | None, *, unit: bool = True) -> str:
     if quantity is None:
         return NOTHING
     return (_interval(quantity) or value(quantity)) + (_SUFFIX[quantity.unit] if unit else "")
+
+
+def rounds(quantity: Quantity | None) -> str:
+    """A number of rounds with its noun: "1 round", "3–16 rounds"."""
+    shown = spread(quantity)
+    return f"{shown} round" if shown == "1" else f"{shown} rounds"
+
+
+def listed(quantities: Sequence[Quantity]) -> str:
+    """Quantities of one unit in a row: "512, 2,048 and 4,096 tokens"."""
+    *before, last = [value(quantity) for quantity in quantities]
+    together = f"{', '.join(before)} and {last}" if before else last
+    return together + _SUFFIX[quantities[-1].unit]
 
 
 def value(quantity: Quantity | None) -> str:

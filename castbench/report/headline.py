@@ -22,9 +22,41 @@ def sentences(
     if money.baseline is None:
         return (statement("headline.nothing", baseline=baseline_label), *_no_money(money))
     subject = _subject(mechanisms, money)
-    what = (_money_sentences if money.missing is None else _speed)(mechanisms, money, subject)
-    unmeasured = _unmeasured(money, subject)
-    return (*what, _sureness(groups, money, subject), *([unmeasured] if unmeasured else []))
+    return (*_findings(mechanisms, money, groups, subject), *_price_doubts(mechanisms, money), *_unmeasured(money, subject))
+
+
+def rounds_per_shape(groups: Sequence[GroupTable]) -> Quantity:
+    """Fewest to most rounds of any measured case; 0 where nothing was measured."""
+    counts = [row.rounds for table in groups for row in table.rows if row.rounds]
+    fewest, most = (min(counts), max(counts)) if counts else (0, 0)
+    return Quantity(fewest, Unit.COUNT, fewest, most)
+
+
+def _findings(
+    mechanisms: Sequence[ArmProjection], money: Money, groups: Sequence[GroupTable], subject: ArmProjection | None
+) -> Iterator[Statement]:
+    """What to run, what it saves or costs and how sure that is; below 8 rounds only that nothing can be said."""
+    rounds = rounds_per_shape(groups)
+    if _rests_on_few_rounds(mechanisms, money, subject):
+        yield statement("headline.too_few", rounds=rounds)
+        yield from _no_money(money)
+        yield statement("headline.unsure")
+        return
+    yield from (_money_sentences if money.missing is None else _speed)(mechanisms, money, subject)
+    yield _sureness(rounds, money, subject)
+
+
+def _rests_on_few_rounds(mechanisms: Sequence[ArmProjection], money: Money, subject: ArmProjection | None) -> bool:
+    """Whether any configuration that the headline would speak of has fewer rounds than a verdict needs.
+
+    An advice to tune first needs no more than today's configuration and the better one.
+    """
+    compared = {used.label for used in (money.today, money.baseline) if used is not None}
+    spoken_of = [arm for arm in mechanisms if arm.arm.label in compared]
+    advised = any(arm.recommendation is Recommendation.TUNE_FIRST for arm in spoken_of)
+    if subject is not None and not advised:
+        spoken_of.append(subject)
+    return any(Caveat.FEW_ROUNDS in arm.caveats for arm in spoken_of)
 
 
 def _subject(mechanisms: Sequence[ArmProjection], money: Money) -> ArmProjection | None:
@@ -92,11 +124,16 @@ def _saving(subject: ArmProjection, by_label: dict[str, ArmProjection], money: M
     assert subject.saving_usd_per_hour is not None
     assert money.baseline is not None
     base = by_label.get(money.baseline.label)
-    sure = (subject.saving_usd_per_hour.low or 0.0) >= 0 and subject.saving_usd_per_hour.value > 0
+    either = _spans_zero(subject.saving_usd_per_hour)
     return statement(
-        "headline.saves" if sure else "headline.saves_or_costs", baseline=str(money.baseline),
+        "headline.saves_or_costs" if either else "headline.saves", baseline=str(money.baseline),
         base_cost=_quantity_of_cost(base), **_per_period("saving", subject.saving_usd_per_hour),
     )  # fmt: skip
+
+
+def _spans_zero(saving: Estimate) -> bool:
+    """Whether a range holds both a saving and a loss."""
+    return saving.low is not None and saving.high is not None and saving.low < 0 < saving.high
 
 
 def _keep(by_label: dict[str, ArmProjection], money: Money) -> Statement:
@@ -109,6 +146,8 @@ def _keep(by_label: dict[str, ArmProjection], money: Money) -> Statement:
 def _alternative(subject: ArmProjection) -> Statement:
     """What the best alternative that is not recommended would cost or save."""
     saving, said = subject.saving_usd_per_hour, {"configuration": str(subject.configuration)}
+    if Caveat.FEW_ROUNDS in subject.caveats:
+        return statement("headline.alternative_too_few", **said)
     if saving is None:
         return statement("use.none", label=subject.arm.label, reason=subject.reason)
     if (saving.value, saving.low or 0.0, saving.high or 0.0) == (0.0, 0.0, 0.0):
@@ -118,7 +157,8 @@ def _alternative(subject: ArmProjection) -> Statement:
         )  # fmt: skip
     if (saving.value if saving.high is None else saving.high) <= 0:
         return statement("headline.alternative_costs", **said, **_per_period("loss", saving, sign=-1))
-    return statement("headline.alternative_unclear", **said, **_per_period("saving", saving))
+    key = "headline.alternative_unclear" if _spans_zero(saving) else "headline.alternative_may_save"
+    return statement(key, **said, **_per_period("saving", saving))
 
 
 def _per_period(name: str, per_hour: Estimate, sign: int = 1) -> dict[str, Quantity | None]:
@@ -149,6 +189,8 @@ def _speed(mechanisms: Sequence[ArmProjection], money: Money, subject: ArmProjec
         yield tune
     if subject is None:
         yield statement("headline.alone")
+    elif Caveat.FEW_ROUNDS in subject.caveats:
+        yield statement("headline.alternative_too_few", configuration=str(subject.configuration))
     elif subject.speedup is not None:
         adopted = subject.recommendation in _ADOPTED and subject.quality_status is QualityStatus.NOT_MEASURED
         yield statement(
@@ -159,28 +201,32 @@ def _speed(mechanisms: Sequence[ArmProjection], money: Money, subject: ArmProjec
         )  # fmt: skip
 
 
-def _sureness(groups: Sequence[GroupTable], money: Money, subject: ArmProjection | None) -> Statement:
+def _sureness(rounds: Quantity, money: Money, subject: ArmProjection | None) -> Statement:
     """How much was measured, and how probable the saving is."""
-    counts = [row.rounds for table in groups for row in table.rows if row.rounds]
-    fewest, most = (min(counts), max(counts)) if counts else (0, 0)
-    rounds = Quantity(fewest, Unit.COUNT, fewest, most)
-    if subject is not None and Caveat.FEW_ROUNDS in subject.caveats:
-        return statement("headline.unsure", rounds=rounds)
     if money.missing is not None or subject is None or subject.probability_saving_positive is None:
+        return statement("headline.sure_of_speed", rounds=rounds)
+    if Caveat.FEW_ROUNDS in subject.caveats:
         return statement("headline.sure_of_speed", rounds=rounds)
     probability = Quantity(subject.probability_saving_positive, Unit.PROBABILITY)
     return statement("headline.sure", probability=probability, rounds=rounds)
 
 
-def _unmeasured(money: Money, subject: ArmProjection | None) -> Statement | None:
+def _price_doubts(mechanisms: Sequence[ArmProjection], money: Money) -> Iterator[Statement]:
+    """That the price is for a server of another size, where there is money and it is."""
+    if money.missing is None and any(Caveat.PRICED_SIZE in arm.caveats for arm in mechanisms):
+        yield statement("headline.priced_size")
+
+
+def _unmeasured(money: Money, subject: ArmProjection | None) -> Iterator[Statement]:
     """What the decision would need and nobody measured."""
     needs_quality = subject is not None and not subject.arm.exact
     quality = needs_quality and subject is not None and subject.quality_status is QualityStatus.NOT_MEASURED
     objective = _objective(money.demand.objective) if money.demand and money.demand.objective else None
     if objective:
         key = "headline.unmeasured_both" if quality else "headline.unmeasured_objective"
-        return statement(key, objective=objective)
-    return statement("headline.unmeasured_quality") if quality else None
+        yield statement(key, objective=objective)
+    elif quality:
+        yield statement("headline.unmeasured_quality")
 
 
 def _objective(objective: ServiceObjective) -> str:

@@ -47,15 +47,19 @@ class Quantity:
         return cls(estimate.value * factor, unit, *((low, high) if factor >= 0 else (high, low)))
 
 
+Value = Quantity | tuple[Quantity, ...] | str | None
+"""What a statement can be filled with; several quantities are spoken as a list."""
+
+
 @dataclass(frozen=True, slots=True)
 class Statement:
     """One sentence, unspoken: the name of its template in text.py, and the values to put in."""
 
     key: str
-    values: tuple[tuple[str, Quantity | str | None], ...] = ()
+    values: tuple[tuple[str, Value], ...] = ()
 
 
-def statement(key: str, **values: Quantity | str | None) -> Statement:
+def statement(key: str, **values: Value) -> Statement:
     """A statement with its values by name."""
     return Statement(key, tuple(values.items()))
 
@@ -125,6 +129,7 @@ class RunFacts:
     same_within: float
     damage: tuple[str, ...]
     resumed: int
+    seed: int
 
 
 @dataclass(frozen=True, slots=True)

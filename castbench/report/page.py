@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from castbench.cost.spec import ArmProjection
+from castbench.cost.spec import ArmProjection, Recommendation
 from castbench.records import Caveat, Status
 from castbench.report import format as fmt
 from castbench.report import text
-from castbench.report.nouns import CaseRow, CaveatNote, GroupTable, Quantity, Report, RunFacts, Unit, statement
+from castbench.report.nouns import CaseRow, CaveatNote, GroupTable, Money, Quantity, Report, RunFacts, Unit, statement
 from castbench.report.view import replicas_estimate
 from castbench.units import mib
 
@@ -108,8 +108,11 @@ def _summary(report: Report) -> Iterator[Block]:
     """The table by mechanism; without money only what was measured."""
     with_money = report.money.missing is None
     yield Heading(text.HEADINGS["summary" if with_money else "summary.speed"])
-    baseline = report.money.baseline
-    rows = tuple(_summary_row(arm, baseline is not None and arm.configuration == baseline) for arm in report.mechanisms)
+    baseline, kept_label = report.money.baseline, _kept_label(report.mechanisms, report.money)
+    rows = tuple(
+        _summary_row(arm, baseline is not None and arm.configuration == baseline, arm.arm.label == kept_label)
+        for arm in report.mechanisms
+    )
     names = ("label", "cost", "saving", "speedup", "probability", "memory", "recommendation")
     kept = [i for i, name in enumerate(names) if with_money or name not in ("cost", "saving", "probability")]
     columns = tuple(_column(names[i]) for i in kept)
@@ -117,21 +120,50 @@ def _summary(report: Report) -> Iterator[Block]:
     yield Table(columns, tuple(tuple(row[i] for i in kept) for row in rows), marked)
     if baseline is not None:
         yield Paragraph(text.SUMMARY_NOTE.format(baseline=baseline), "note")
+    if any(_is_rough(arm) for arm in report.mechanisms):
+        yield Paragraph(text.SUMMARY_NOTE_ROUGH, "note")
 
 
-def _summary_row(arm: ArmProjection, is_baseline: bool) -> tuple[str, ...]:
-    """Cells of the summary; the baseline saves nothing against itself."""
-    saving = fmt.spread(Quantity.of(arm.saving_usd_per_hour, Unit.USD_PER_HOUR), unit=False)
-    probability = arm.probability_saving_positive
+def _is_rough(arm: ArmProjection) -> bool:
+    """Whether an arm's figures rest on too few rounds for a verdict and a valid range."""
+    return Caveat.FEW_ROUNDS in arm.caveats
+
+
+def _kept_label(mechanisms: Iterable[ArmProjection], money: Money) -> str | None:
+    """The label that KEEP is said of: today's, unless something exact is to take its place first."""
+    kept = money.today or money.baseline
+    replaced = any(arm.recommendation is Recommendation.TUNE_FIRST for arm in mechanisms)
+    return None if kept is None or replaced else kept.label
+
+
+def _summary_row(arm: ArmProjection, is_baseline: bool, is_kept: bool) -> tuple[str, ...]:
+    """Cells of the summary; the baseline saves nothing against itself, and rough figures have no range."""
+    is_rough = _is_rough(arm)
+    probability = None if is_baseline or is_rough else arm.probability_saving_positive
     return (
         arm.arm.label,
-        fmt.value(Quantity.of(arm.cost_usd_per_hour, Unit.USD_PER_HOUR)),
-        text.BASELINE_CELL if is_baseline else saving,
-        fmt.spread(Quantity.of(arm.speedup, Unit.TIMES), unit=False),
-        fmt.NOTHING if is_baseline else fmt.value(_optional(probability, Unit.PROBABILITY)),
+        _figure(Quantity.of(arm.cost_usd_per_hour, Unit.USD_PER_HOUR), is_rough, ranged=False),
+        text.BASELINE_CELL if is_baseline else _figure(Quantity.of(arm.saving_usd_per_hour, Unit.USD_PER_HOUR), is_rough),
+        _figure(Quantity.of(arm.speedup, Unit.TIMES), is_rough and not is_baseline),
+        fmt.value(_optional(probability, Unit.PROBABILITY)),
         fmt.value(_optional(None if arm.peak_memory_bytes is None else mib(arm.peak_memory_bytes), Unit.MIB)),
-        arm.recommendation.value,
+        _advice(arm, is_kept),
     )
+
+
+def _figure(quantity: Quantity | None, is_rough: bool, *, ranged: bool = True) -> str:
+    """A cell with its range; a rough one is a marked point."""
+    if quantity is None:
+        return fmt.NOTHING
+    if is_rough:
+        return text.ROUGH + fmt.value(Quantity(quantity.value, quantity.unit))
+    return fmt.spread(quantity, unit=False) if ranged else fmt.value(quantity)
+
+
+def _advice(arm: ArmProjection, is_kept: bool) -> str:
+    """What to do; KEEP only where something runs today that can be kept, so that nobody keeps a rival."""
+    idle = arm.recommendation is Recommendation.KEEP and not is_kept
+    return fmt.NOTHING if arm.configuration is None or idle else arm.recommendation.value
 
 
 def _column(name: str) -> Column:
@@ -146,6 +178,8 @@ def _use(arm: ArmProjection) -> str:
     if arm.interpolation_error is not None:
         error = Quantity(abs(arm.interpolation_error) * 100, Unit.PERCENT)
         sentences.append(text.say(statement("use.interpolation", error=error)))
+    if _is_rough(arm):
+        sentences.append(text.say(statement("use.rough")))
     if arm.arm.params:
         parameters = ", ".join(f"{name}={value}" for name, value in arm.arm.params if value is not None)
         sentences.append(text.say(statement("use.parameters", parameters=parameters)))
@@ -176,7 +210,8 @@ def _group(table: GroupTable) -> Iterator[Block]:
     counts = [row.rounds for row in table.rows if row.rounds]
     if counts:
         rounds = Quantity(min(counts), Unit.COUNT, min(counts), max(counts))
-        yield Paragraph(text.say(statement("group.end", rounds=rounds, stopped_by=table.rows[0].stopped_by)), "note")
+        ended = text.ended(table.rows[0].stopped_by)
+        yield Paragraph(text.say(statement("group.end", rounds=rounds, ended=ended)), "note")
     silent = [row for row in table.rows if row.status is not Status.OK]
     if silent:
         yield Bullets(tuple(f"{row.arm.label}: {row.status.value}: {row.reason or fmt.NOTHING}" for row in silent))

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import PurePath
 
 from castbench.cost.spec import ArmProjection
-from castbench.report import headline
-from castbench.report.nouns import CaseRow, GroupTable, Quantity, Report, RunFacts, Statement, statement
+from castbench.report import headline, view
+from castbench.report.nouns import CaseRow, GroupTable, Report, RunFacts, Statement, Value, statement
 
 REDACTED = "[redacted]"
 _PATH = re.compile(r"(?<![\w$])(?:[A-Za-z]:)?[~.]{0,2}[/\\][^\s:'\",;()]+")
@@ -20,16 +20,16 @@ def redact(report: Report) -> Report:
 
     With a contract price every amount of money goes too, since cost over servers is the price; percentages stay.
     """
-    host = report.run.environment.host
+    host, run = report.run.environment.host, _run(report.run)
     clean = replace(
         report,
-        run=_run(report.run),
+        run=run,
         groups=tuple(_group(table, host) for table in report.groups),
         mechanisms=tuple(replace(arm, reason=_scrubbed(arm.reason, host)) for arm in report.mechanisms),
         assumptions=tuple(_statement(said, host, report.money.mix.source) for said in report.assumptions),
         warnings=tuple(_statement(said, host) for said in report.warnings),
         headline=tuple(_statement(said, host) for said in report.headline),
-        reproduce=(f"castbench profile {_file_name(report.run.profile_source)}",),
+        reproduce=view.commands(run),
     )
     if _is_path(clean.money.mix.source):
         clean = replace(clean, money=replace(clean.money, mix=replace(clean.money.mix, source=REDACTED)))
@@ -68,7 +68,7 @@ def _row(row: CaseRow, host: str) -> CaseRow:
 def _statement(said: Statement, host: str, lengths_source: str = "") -> Statement:
     """A statement whose texts name no path and no host; the source of the lengths may be a relative path."""
 
-    def clean(value: Quantity | str | None) -> Quantity | str | None:
+    def clean(value: Value) -> Value:
         if not isinstance(value, str):
             return value
         return _scrubbed(value.replace(lengths_source, REDACTED) if _is_path(lengths_source) else value, host)

@@ -1,7 +1,7 @@
 """Every sentence and label a report can say, in English; numbers arrive unrounded and are formatted by format.py.
 
 A template names its values; after a colon it says how a quantity is spoken: {saving} value, interval and unit,
-{saving:spread} the interval and unit, {saving:value} the bare value.
+{saving:spread} the interval and unit, {saving:value} the bare value, {n:rounds} a number of rounds with its noun.
 """
 
 from __future__ import annotations
@@ -12,7 +12,11 @@ from dataclasses import dataclass
 from castbench.cost.spec import QualityStatus
 from castbench.records import Caveat
 from castbench.report import format as fmt
-from castbench.report.nouns import Quantity, Statement
+from castbench.report.nouns import Quantity, Statement, Value
+
+_PRICED_SIZE = (
+    "The price is for a server of another size than the machine measured; costs are wrong by about that ratio."
+)
 
 SENTENCES: dict[str, str] = {
     "verbatim": "{text}",
@@ -46,23 +50,35 @@ SENTENCES: dict[str, str] = {
     " {speedup:spread} the speed: {verdict}.",
     "headline.alternative_unclear": "The cheapest alternative, {configuration}, would save {saving:spread}"
     " ({month:spread} per month, {year:spread} per year; negative means it costs more): not enough to act on.",
+    "headline.alternative_may_save": "The cheapest alternative, {configuration}, would save {saving:spread}"
+    " ({month:spread} per month, {year:spread} per year): not enough to act on.",
+    "headline.alternative_too_few": "Not enough was measured of {configuration} to say what it would change.",
+    "headline.too_few": "Not enough was measured to recommend anything: {rounds:rounds} per shape where 8 are needed;"
+    " give it more time (--budget or sampling.max_seconds_per_case), then read this again.",
     "headline.alone": "Nothing was measured that could replace it.",
     "headline.no_money": "No cost can be given: {why}.",
     "headline.speed": "Over your traffic {configuration} runs at {speedup:spread} the speed of {baseline}: {verdict}.",
     "headline.speed_adopt": "{word} {configuration}. If a retrained {model} model meets your quality gate, it would run"
     " at {speedup:spread} the speed of {baseline} over your traffic; quality was not measured.",
-    "headline.sure": "How sure: P(saving > 0) {probability:relation}, from {rounds:spread} rounds per shape; ranges are"
+    "headline.sure": "How sure: P(saving > 0) {probability:relation}, from {rounds:rounds} per shape; ranges are"
     " 95 % intervals for this machine on this day.",
-    "headline.sure_of_speed": "How sure: {rounds:spread} rounds per shape; ranges are 95 % intervals for this machine"
+    "headline.sure_of_speed": "How sure: {rounds:rounds} per shape; ranges are 95 % intervals for this machine"
     " on this day.",
-    "headline.unsure": "How sure: hardly. Only {rounds:spread} rounds per shape, too few for intervals (8 are needed).",
+    "headline.unsure": "How sure: not at all. Below 8 rounds no verdict can be given and the ranges are rough.",
+    "headline.priced_size": _PRICED_SIZE,
     "headline.unmeasured_quality": "Not measured: quality.",
     "headline.unmeasured_objective": "Not measured: whether the objective {objective} is met.",
     "headline.unmeasured_both": "Not measured: quality, and whether the objective {objective} is met.",
     # --- ceilings
     "ceiling.mixing": "Amdahl's ceiling: even free attention mixing would only give {speedup} over {baseline}.",
     "ceiling.module": "With no attention module at all it would be {speedup}.",
+    "ceiling.too_few": "Amdahl's ceiling is not stated: it rests on fewer than 8 rounds.",
+    "ceiling.noisy": "Amdahl's ceiling is not stated: it came out slower than what it bounds, so the machine was too"
+    " noisy to measure it.",
     "crossover.bracket": "{label}: FASTER than {baseline} from {first} on, not at {last} (batch 1).",
+    "crossover.bracket_open": "{label}: FASTER than {baseline} from {first} on; not determined below that: {why} at"
+    " {lengths} (batch 1).",
+    "crossover.open": "{label}: crossover not determined: {why} at {lengths} (batch 1).",
     "crossover.all": "{label}: FASTER than {baseline} at every measured length, from {first} on (batch 1).",
     "crossover.none": "{label}: crossover not in the measured range; at {last}, the longest, it is not FASTER"
     " than {baseline} (batch 1).",
@@ -72,8 +88,9 @@ SENTENCES: dict[str, str] = {
     "use.unpriced": "{configuration}: {verdict}; servers needed {replicas:spread}, {utilization} busy.",
     "use.tokens": "{configuration}: {verdict}; {tokens_cost:spread} at full load.",
     "use.speed": "{configuration}: {verdict}.",
+    "use.rough": "Rough: fewer than 8 rounds.",
     "use.none": "{label}: no cost, because {reason}.",
-    "group.end": "{rounds:spread} rounds, ended by {stopped_by}.",
+    "group.end": "{rounds:rounds}, {ended}.",
     "use.parameters": "Parameters: {parameters}.",
     "use.interpolation": "Interpolation was off by {error} at the held-out length.",
     # --- assumptions
@@ -89,17 +106,24 @@ SENTENCES: dict[str, str] = {
     "compare.difference": "They differ in {what}.",
     "compare.unpaired": "The machines were measured apart: differences between them carry differences of day and"
     " machine, not only of device.",
+    "compare.same_machine": "{runs} are the same machine measured {times}: differences between them carry differences"
+    " of moment and load.",
+    "compare.threads": "The number of CPU threads differs: {threads}; times on a CPU hang on it.",
     "compare.demand": "Demand is that of {run}: {rate} requests/s, at most {utilization} busy.",
     "compare.no_demand": "{run} states no demand: servers and cost per hour are not known.",
     "compare.cheapest": "Cheapest overall: {configuration} on {run}, at {cost}.",
+    "compare.cheapest_tied": "Cheapest overall: {configuration} on {run}, at {cost}; not separable from {rivals}.",
+    "compare.cheapest_rough": "Cheapest overall: cannot be said. The lowest cost, {cost} of {configuration} on {run},"
+    " has no valid range.",
     "compare.no_cheapest": "Cheapest overall: not known, because no cost per hour is known.",
-    "compare.run": "{letter}: {label}; run {run_id} of {created_at}; {price}",
+    "compare.run": "{letter}: {label}; run {run_id} of {created_at}; {price} Threads"
+    " {threads}, cores {cores}; {rounds:rounds} per shape; caveats: {caveats}.",
     "compare.priced": "{price} $/h, {source}.",
     "compare.unpriced": "no cost: {why}.",
 }
 
 CAVEATS: dict[Caveat, str] = {
-    Caveat.FEW_ROUNDS: "Fewer than 8 rounds: no interval and no verdict can be given.",
+    Caveat.FEW_ROUNDS: "Fewer than 8 rounds: no verdict can be given and the ranges are rough.",
     Caveat.FEW_EPOCHS: "Fewer than 3 worker processes: absolute times have no interval.",
     Caveat.LOADED_HOST: "The host was busy with other work while this was measured.",
     Caveat.SHARED_DEVICE: "Other processes used the device while this was measured.",
@@ -117,6 +141,7 @@ CAVEATS: dict[Caveat, str] = {
     Caveat.QUALITY_NOT_MEASURED: "Quality was not measured: this is another function than softmax attention and"
     " needs training.",
     Caveat.OBJECTIVE_NOT_TESTED: "The latency objective was not tested: servers follow from the rate alone.",
+    Caveat.PRICED_SIZE: _PRICED_SIZE,
     Caveat.PRICE_OLD: "The price is old; check it before deciding.",
     Caveat.PRICE_SUSPECT: "The price looks wrong beside its neighbours; check it before deciding.",
     Caveat.INCOMPLETE: "The run ended before all of this was measured.",
@@ -128,6 +153,16 @@ QUALITY: dict[QualityStatus, str] = {
     QualityStatus.EQUAL: "equal to the baseline's within the margin",
     QualityStatus.HIGHER: "higher than the baseline's",
 }
+
+STOPPED_BY: dict[str, str] = {
+    "precision": "ended because the results were precise enough",
+    "rounds": "ended by the largest number of rounds",
+    "budget": "ended by the run's time budget",
+    "case-limit": "ended by the time limit per case",
+    "nothing-left": "ended because nothing was left to measure",
+}
+"""What ended a group, by the word that is stored."""
+UNFINISHED = "not finished"
 
 HEADINGS: dict[str, str] = {
     "report": "castbench report: {profile}",
@@ -144,8 +179,8 @@ HEADINGS: dict[str, str] = {
     "reproduce": "To see it again",
     "comparison": "castbench compare",
     "compare.runs": "Runs",
-    "compare.mechanisms": "By mechanism (projected from measurements; * is the best of the row)",
-    "compare.cases": "By case (measured; * is the best of the row)",
+    "compare.mechanisms": "By mechanism (projected from measurements; * is the best, its range apart from the others')",
+    "compare.cases": "By case (measured; * is the best, its range apart from the others')",
 }
 
 COLUMNS: dict[str, str] = {
@@ -176,7 +211,9 @@ METRICS: dict[str, str] = {
 }
 
 SUMMARY_NOTE = "Everything is against {baseline}; ranges are 95 % intervals."
+SUMMARY_NOTE_ROUGH = "~ marks rough figures from fewer than 8 rounds: no verdict can be given and no range is valid."
 BASELINE_CELL = "baseline"
+ROUGH = "~"
 
 _ACRONYMS = {"cast": "CAST", "sdpa": "SDPA"}
 
@@ -188,7 +225,9 @@ class _Spoken:
     quantity: Quantity
 
     def __format__(self, how: str) -> str:
-        ways = {"": fmt.text, "spread": fmt.spread, "value": fmt.value, "relation": fmt.relation}
+        ways = {
+            "": fmt.text, "spread": fmt.spread, "value": fmt.value, "relation": fmt.relation, "rounds": fmt.rounds,
+        }  # fmt: skip
         return ways[how](self.quantity)
 
 
@@ -206,10 +245,19 @@ def say(said: Statement) -> str:
     return SENTENCES[said.key].format(**{name: _spoken(value) for name, value in said.values})
 
 
-def _spoken(value: Quantity | str | None) -> object:
+def ended(stopped_by: str | None) -> str:
+    """What ended a group, in plain words."""
+    if stopped_by is None:
+        return UNFINISHED
+    return STOPPED_BY.get(stopped_by, f"ended by {stopped_by}")
+
+
+def _spoken(value: Value) -> object:
     """A value as a template takes it; what is not known stays a dash."""
     if isinstance(value, Quantity):
         return _Spoken(value)
+    if isinstance(value, tuple):
+        return _Words(fmt.listed(value))
     return _Words(fmt.NOTHING if value is None else value)
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from math import fsum
 
-from castbench.cost.spec import ArmProjection, Projection
-from castbench.findings import CaseFinding, case_findings
+from castbench.cost.spec import ArmProjection, Configuration, Projection
+from castbench.findings import CaseFinding, case_findings, paired_log_ratio
 from castbench.plan import Group
 from castbench.records import Caveat, RunRecord
 from castbench.report import headline
@@ -23,7 +23,7 @@ from castbench.report.nouns import (
     Unit,
     statement,
 )
-from castbench.stats import Estimate
+from castbench.stats import Estimate, Verdict, judge
 from castbench.units import mib, ms
 from castbench.workload.spec import LengthDistribution
 
@@ -41,11 +41,11 @@ def build(record: RunRecord, projection: Projection) -> Report:
         headline=headline.sentences(mechanisms, money, groups, run.baseline_label),
         mechanisms=mechanisms,
         money=money,
-        ceilings=tuple(_ceilings(mechanisms, money)),
+        ceilings=tuple(_ceilings(record, mechanisms, money, groups)),
         groups=groups,
         assumptions=tuple(_assumptions(run, projection)),
-        caveats=_caveats(mechanisms, groups),
-        reproduce=_commands(run),
+        caveats=caveat_notes(mechanisms, groups),
+        reproduce=commands(run),
     )
 
 
@@ -78,6 +78,7 @@ def _run_facts(record: RunRecord) -> RunFacts:
         comparable_sha256=header.comparable_sha256, plan_sha256=header.plan_sha256, environment=header.environment,
         phase=plan.served.phase, scope=plan.served.scope, dtype=plan.served.dtype, baseline_label=plan.baseline,
         same_within=plan.sampling.same_within, damage=record.damage, resumed=len(record.resumed_at),
+        seed=plan.served.seed,
     )  # fmt: skip
 
 
@@ -149,27 +150,76 @@ def _scaled(estimate: Estimate | None, factor: float) -> Estimate | None:
     return Estimate(estimate.value * factor, *ends)
 
 
-def _ceilings(mechanisms: Iterable[ArmProjection], money: Money) -> Iterator[Statement]:
+def _ceilings(
+    record: RunRecord, mechanisms: Sequence[ArmProjection], money: Money, groups: Sequence[GroupTable]
+) -> Iterator[Statement]:
     """What no mechanism can pass, and from which length each one wins."""
     if money.baseline is None:
         return
-    for key, limit in (("ceiling.mixing", money.ceiling), ("ceiling.module", money.module_ceiling)):
-        if limit is not None:
-            yield statement(key, speedup=Quantity.of(limit, Unit.TIMES), baseline=str(money.baseline))
+    yield from _limits(mechanisms, money, money.baseline, _fewest_rounds(groups, money.baseline), record)
     for arm in mechanisms:
         if arm.crossover != _NO_ENDS and arm.arm.label != money.baseline.label:
-            yield _crossover(arm, money.baseline.label)
+            yield _crossover(record, arm, money.baseline.label)
 
 
-def _crossover(arm: ArmProjection, baseline_label: str) -> Statement:
-    """The bracket [last length not FASTER, first from which all are]."""
+def _limits(
+    mechanisms: Iterable[ArmProjection], money: Money, baseline: Configuration, rounds: int | None, record: RunRecord
+) -> Iterator[Statement]:
+    """Both ceilings, or why they cannot be stated: too few rounds, or slower than what they bound."""
+    limits = [("ceiling.mixing", money.ceiling), ("ceiling.module", money.module_ceiling)]
+    known = [(key, limit) for key, limit in limits if limit is not None]
+    fastest = max([1.0, *(arm.speedup.value for arm in mechanisms if arm.speedup is not None)])
+    if known and rounds is not None and rounds < record.header.plan.analysis.looks[0]:
+        yield statement("ceiling.too_few")
+    elif any(limit.value < fastest for _, limit in known):
+        yield statement("ceiling.noisy")
+    else:
+        for key, limit in known:
+            yield statement(key, speedup=Quantity.of(limit, Unit.TIMES), baseline=str(baseline))
+
+
+def _fewest_rounds(groups: Iterable[GroupTable], used: Configuration) -> int | None:
+    """Fewest rounds of the ceilings and of the baseline in the shapes that a ceiling over it rests on."""
+    return min(
+        (
+            row.rounds
+            for table in groups
+            if (table.group.shape.batch_size, table.group.batching) == (used.batch_size, used.batching)
+            for row in table.rows
+            if not table.group.held_out and row.rounds and (row.arm.role == "ceiling" or row.arm.label == used.label)
+        ),
+        default=None,
+    )
+
+
+def _crossover(record: RunRecord, arm: ArmProjection, baseline_label: str) -> Statement:
+    """The bracket [last length not FASTER, first from which all are], and where it is only not shown."""
     last, first = arm.crossover
-    key = "crossover.none" if first is None else "crossover.all" if last is None else "crossover.bracket"
+    said = {"label": arm.arm.label, "baseline": baseline_label}
     tokens = {
         name: None if length is None else Quantity(length, Unit.TOKENS)
         for name, length in (("last", last), ("first", first))
     }
-    return statement(key, label=arm.arm.label, baseline=baseline_label, **tokens)
+    for why, lengths in _undetermined(record, arm.arm.label, baseline_label):
+        if last in lengths:
+            listed = tuple(Quantity(length, Unit.TOKENS) for length in lengths)
+            key = "crossover.open" if first is None else "crossover.bracket_open"
+            return statement(key, why=why, lengths=listed, **said, **tokens)
+    key = "crossover.none" if first is None else "crossover.all" if last is None else "crossover.bracket"
+    return statement(key, **said, **tokens)
+
+
+def _undetermined(record: RunRecord, label: str, baseline_label: str) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Lengths at batch 1 at which nothing is shown, by what stands there instead of a verdict, ascending."""
+    plan = record.header.plan
+    found: dict[str, list[int]] = {}
+    for group in sorted(plan.groups, key=lambda group: group.shape.seq_len):
+        if group.shape.batch_size == 1 and not group.held_out:
+            ratio = paired_log_ratio(record.rounds_of(group.key), label, baseline_label, plan)
+            verdict = None if ratio is None else judge(ratio, plan.sampling.same_within)
+            if verdict in (None, Verdict.UNCLEAR):
+                found.setdefault("no measurement" if verdict is None else verdict.value, []).append(group.shape.seq_len)
+    return ((why, tuple(lengths)) for why, lengths in found.items())
 
 
 def _assumptions(run: RunFacts, projection: Projection) -> Iterator[Statement]:
@@ -180,7 +230,7 @@ def _assumptions(run: RunFacts, projection: Projection) -> Iterator[Statement]:
     yield statement("assumption.margin", baseline=run.baseline_label, margin=margin)
 
 
-def _caveats(mechanisms: Iterable[ArmProjection], groups: Iterable[GroupTable]) -> tuple[CaveatNote, ...]:
+def caveat_notes(mechanisms: Iterable[ArmProjection], groups: Iterable[GroupTable]) -> tuple[CaveatNote, ...]:
     """Every doubt once, with the labels it touches in the order of the plan."""
     touched: dict[Caveat, dict[str, None]] = {}
     for arm in mechanisms:
@@ -192,8 +242,10 @@ def _caveats(mechanisms: Iterable[ArmProjection], groups: Iterable[GroupTable]) 
     return tuple(CaveatNote(caveat, tuple(touched[caveat])) for caveat in Caveat if caveat in touched)
 
 
-def _commands(run: RunFacts) -> tuple[str, ...]:
+def commands(run: RunFacts) -> tuple[str, ...]:
     """Commands that measure the same again, and that read this very run again."""
     read_again = () if run.path is None else (f"castbench report {shlex.quote(run.path)}",)
-    again = f"castbench profile {shlex.quote(run.profile_source)} --device {run.environment.device}"
-    return (again, *read_again)
+    here = run.environment
+    again = f"castbench profile {shlex.quote(run.profile_source)} --device {here.device} --seed {run.seed}"
+    threads = f" --threads {here.threads}" if here.device == "cpu" and here.threads is not None else ""
+    return (again + threads, *read_again)

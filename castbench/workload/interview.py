@@ -91,7 +91,7 @@ def answer_problems(known: Known) -> tuple[Problem, ...]:
 
 
 def device_of(known: Known) -> str | None:
-    """gpu or cpu where the answers settle it already: a GPU's name or price, or a CPU's price."""
+    """Whether gpu or cpu, where the answers settle it already: a GPU's name or price, or a CPU's price."""
     if "gpu" in known or "usd_per_hour" in known:
         return "gpu"
     return "cpu" if "cpu_usd_per_hour" in known else None
@@ -104,7 +104,7 @@ def answers_of(known: Known) -> Answers:
 
 
 def _device(text: str) -> str:
-    """gpu or cpu."""
+    """The word gpu or cpu, in any capitals."""
     problem = Word(("gpu", "cpu")).problem(text.lower())
     if problem:
         raise InputError(problem)

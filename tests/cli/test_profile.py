@@ -264,3 +264,37 @@ def test_verbose_says_what_is_done(tmp_path: Path) -> None:
     plain = castbench("profile", "quickstart", "--device", "fake", cwd=tmp_path).stderr
     assert "b1-n256-bucketed round 7: naive" in loud
     assert plain.count("b1-n256-bucketed") == 1
+
+
+@pytest.mark.parametrize("option", [["--dry-run"], ["--seed", "1"], ["--threads", "1"], ["--only", "cast"]])
+def test_resume_refuses_options_that_would_change_the_run(tmp_path: Path, option: list[str]) -> None:
+    """An option that --resume would have to ignore is refused, and the file is left as it was."""
+    castbench("profile", "quickstart", "--device", "fake", "--out", "run.jsonl", cwd=tmp_path)
+    before = (tmp_path / "run.jsonl").read_bytes()
+    done = castbench("profile", "--resume", "run.jsonl", *option, cwd=tmp_path)
+    assert f"leave out {option[0]}" in told(done, 2)
+    assert (tmp_path / "run.jsonl").read_bytes() == before
+
+
+def test_losing_stderr_does_not_end_a_measurement(tmp_path: Path) -> None:
+    """With stderr closed the run is measured to its end and the report printed."""
+    command = f"{sys.executable} -m castbench profile quickstart --device fake --out run.jsonl 2>&-"
+    done = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "castbench report" in done.stdout
+    assert len(read_run(tmp_path / "run.jsonl").groups) == 4
+
+
+def test_the_parent_of_the_workers_never_imports_torch(tmp_path: Path) -> None:
+    """After asking workers for the environment, this process has no torch of its own."""
+    script = (
+        "import sys\n"
+        "from castbench.measure.torch_rig import TorchRig, usable_device\n"
+        "if __name__ == '__main__':\n"
+        "    usable_device('auto')\n"
+        "    assert TorchRig('cpu', 1).environment().torch\n"
+        "    print('torch' in sys.modules)\n"
+    )
+    (tmp_path / "parent.py").write_text(script)
+    done = subprocess.run([sys.executable, "parent.py"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False"]

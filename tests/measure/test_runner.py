@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from castbench import pipeline
-from castbench.errors import Interrupted, RunFileError
+from castbench.errors import HardwareError, Interrupted, RunFileError
 from castbench.findings import case_findings
 from castbench.measure.fake_rig import FakeEpoch, FakeRig
 from castbench.measure.rig import CaseFailed, MemoryReading, Prepared
@@ -16,7 +16,7 @@ from castbench.plan import Arm, Group, Plan, make_plan
 from castbench.records import Caveat, RunRecord, Sample, Status
 from castbench.report.verify import verify_run
 from castbench.stats import Verdict
-from castbench.workload.spec import MechanismChoice, SamplingPolicy
+from castbench.workload.spec import Demand, MechanismChoice, PriceChoice, SamplingPolicy
 from tests.examples import example_profile
 
 
@@ -291,3 +291,63 @@ def test_a_tampered_round_is_found(tmp_path: Path) -> None:
     path.write_text("".join(lines))
     _, checks = pipeline.verify(str(path))
     assert any(not c.ok for c in checks)
+
+
+def test_windows_are_sized_only_when_every_arm_is_warm(tmp_path: Path) -> None:
+    """Equal arms get equal windows whichever is built first: no step is timed before all arms have run."""
+    calls: list[str] = []
+
+    class Recording(FakeEpoch):
+        def prepare(self, arm: Arm) -> Prepared:
+            calls.append("prepare")
+            return super().prepare(arm)
+
+        def step_s(self, arm: Arm) -> float:
+            calls.append("step_s")
+            return super().step_s(arm)
+
+    class RecordingRig(FakeRig):
+        def open_epoch(self, plan: Plan, group: Group) -> FakeEpoch:
+            calls.append("open")
+            return Recording(self, plan, group)
+
+    record = run(tmp_path, RecordingRig(3))
+    arms = len(record.header.plan.arms)
+    assert calls[: 2 * arms + 1] == ["open", *["prepare"] * arms, *["step_s"] * arms]
+    assert calls.count("step_s") == arms * len(record.header.plan.groups)
+
+
+def test_resuming_before_the_group_line_keeps_what_ran(tmp_path: Path) -> None:
+    """Killed after the last round and before the group's line: the resumed run still says what ran."""
+    record = run(tmp_path)
+    assert record.path
+    path = Path(record.path)
+    lines = path.read_text().splitlines(keepends=True)
+    assert '"kind":"group"' in lines[-1]
+    path.write_text("".join(lines[:-1]))
+    after = pipeline.resume(str(path), FakeRig(3), Silent()).record
+    assert after.rounds == record.rounds
+    assert {o.ran_as for o in after.groups[-1].outcomes} == {"fake"}
+    assert_consistent(after)
+
+
+def test_a_device_on_which_no_worker_lives_is_given_up(tmp_path: Path) -> None:
+    """Workers that die at birth end the run with a sentence, after some tries, and keep the file readable."""
+
+    class DeadRig(FakeRig):
+        def open_epoch(self, plan: Plan, group: Group) -> FakeEpoch:
+            raise CaseFailed(Status.CRASH, "died at birth", epoch_lost=True)
+
+    with pytest.raises(HardwareError, match="no worker process can be started on fake: died at birth"):
+        run(tmp_path, DeadRig(3))
+
+
+def test_a_given_price_is_for_the_server_that_the_profile_names(tmp_path: Path) -> None:
+    """--price changes what an 8-GPU instance costs, not how many GPUs it has."""
+    record = run(tmp_path, price=PriceChoice(cloud="aws", instance="p4d.24xlarge"), demand=Demand(2e6))
+    named = pipeline.project(record)
+    given = pipeline.project(record, price_usd_per_hour=20.0)
+    assert named.price is not None
+    assert given.price is not None
+    assert (given.price.gpus, given.price.usd_per_hour) == (8, 20.0)
+    assert [arm.replicas for arm in given.arms] == [arm.replicas for arm in named.arms]

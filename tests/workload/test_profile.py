@@ -215,6 +215,11 @@ BROKEN = [
     ("price", "{cloud: aws, instance: x, gpus: 2}", "price.gpus", "the catalogue knows the GPUs"),
     ("price", "{usd_per_hour: 3, plan: ondemand}", "price.plan", "Did you mean 'on_demand'?"),
     ("price_cpu", "{usd_per_hour: free}", "price_cpu.usd_per_hour", "expected a price in USD above 0, got 'free'"),
+    ("price_cpu", "{usd_per_hour: 1, vcpus: 0}", "price_cpu.vcpus", "expected a positive integer, got 0"),
+    ("price_cpu", "{usd_per_hour: 1, vcpus: 2.5}", "price_cpu.vcpus", "expected a positive integer, got 2.5"),
+    ("price_cpu", "{cloud: aws, instance: x, vcpus: 2}", "price_cpu.vcpus", "the catalogue knows the vCPUs"),
+    ("price_cpu", "{usd_per_hour: 1, vcpu: 2}", "price_cpu.vcpu", "Did you mean 'vcpus'?"),
+    ("price", "{usd_per_hour: 1, vcpus: 2}", "price.vcpus", "unknown key"),
     ("sampling", "{target_ci: 2%}", "sampling.target_ci", "Did you mean 0.02?"),
     ("sampling", "{max_seconds_per_case: 5m}", "sampling.max_seconds_per_case", "Did you mean 300?"),
     ("sampling", "{min_window_ms: -1}", "sampling.min_window_ms", "expected a number above 0 in milliseconds, got -1"),
@@ -302,6 +307,7 @@ def test_every_key_reaches_the_profile() -> None:
     assert profile.demand == Demand(40, ServiceObjective(p99_ms=250), 0.5)
     assert profile.price == PriceChoice(3.673, "spot", 8)
     assert profile.price_cpu == PriceChoice(None, "on_demand", 0, "aws", "m7i.large", "us-east-1")
+    assert sound(price_cpu="{usd_per_hour: 0.2, vcpus: 4}").price_cpu == PriceChoice(0.2, "on_demand", 0, vcpus=4)
     assert profile.mechanisms == (
         MechanismChoice("cast", (("num_clusters", 32), ("clustering", "top_k")), "c"),
         MechanismChoice("cast", (("num_clusters", "auto"),)),
