@@ -36,7 +36,7 @@ def compare_command(
     records = [read_run(ref) for ref in runs]
     labels = comparison.labels_for(records)
     prices = prices_of(price or (), labels)
-    comparison.require_two(records)
+    comparison.require_several(records, labels)
     comparison.check_comparable(records, labels, forced=force)
     projections = [
         project(record, price_usd_per_hour=prices.get(label), demand_of=records[0])

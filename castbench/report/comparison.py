@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from castbench.cost.spec import ArmProjection, Configuration, Price, Projection
 from castbench.errors import InputError
 from castbench.plain import to_plain
 from castbench.plan import Arm, Group, Plan
-from castbench.records import RunRecord
-from castbench.report import view
-from castbench.report.nouns import CaseRow, Quantity, Statement, Unit, statement
-from castbench.stats import Estimate
+from castbench.records import Caveat, RunRecord
+from castbench.report import headline, view
+from castbench.report.nouns import CaseRow, GroupTable, Quantity, Statement, Unit, Value, statement
 from castbench.units import mib
 
 Run = tuple[RunRecord, Projection]
@@ -21,7 +20,7 @@ Run = tuple[RunRecord, Projection]
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """One of the runs; `letter` heads its column."""
+    """One of the runs; `letter` heads its column. `rounds` are those of its shapes, fewest to most."""
 
     letter: str
     label: str
@@ -30,11 +29,18 @@ class Machine:
     device_name: str
     price: Price | None
     money_missing: str | None
+    threads: int | None
+    cores: int | None
+    rounds: Quantity
+    caveats: tuple[Caveat, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ComparedRow:
-    """One figure of one mechanism (at one shape, if `group` is given), a value per run; `best` are their places."""
+    """One figure of one mechanism (at one shape, if `group` is given), a value per run; `best` is the best one's place.
+
+    `best` is empty where the ranges do not tell the best value from another.
+    """
 
     metric: str
     label: str
@@ -45,11 +51,12 @@ class ComparedRow:
 
 @dataclass(frozen=True, slots=True)
 class Cheapest:
-    """The least cost per hour of all runs and mechanisms."""
+    """The least cost per hour of all runs and mechanisms; the ranges of `rivals` are not apart from its own."""
 
     run: str
     configuration: Configuration
     cost: Quantity
+    rivals: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,21 +72,23 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class _Metric:
-    """A figure of a projection: how it is read, and which end of it is better."""
+    """A figure of a projection: how it is read, and which end of it is better; a counted one needs no range."""
 
     name: str
     read: Callable[[ArmProjection], Quantity | None]
     more_is_better: bool = False
     needs_demand: bool = False
+    counted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class _CaseMetric:
-    """A figure of a measured case."""
+    """A figure of a measured case; a counted one needs no range."""
 
     name: str
     read: Callable[[CaseRow], Quantity | None]
     more_is_better: bool = False
+    counted: bool = False
 
 
 def _number(value: float | None, unit: Unit) -> Quantity | None:
@@ -98,6 +107,7 @@ METRICS = (
     _Metric(
         "peak_memory_mib",
         lambda a: _number(None if a.peak_memory_bytes is None else mib(a.peak_memory_bytes), Unit.MIB),
+        counted=True,
     ),
 )
 CASE_METRICS = (
@@ -105,7 +115,7 @@ CASE_METRICS = (
     _CaseMetric(
         "throughput_tokens_per_s", lambda c: _number(c.tokens_per_s, Unit.TOKENS_PER_SECOND), more_is_better=True
     ),
-    _CaseMetric("peak_memory_mib", lambda c: _number(c.peak_memory_mib, Unit.MIB)),
+    _CaseMetric("peak_memory_mib", lambda c: _number(c.peak_memory_mib, Unit.MIB), counted=True),
 )
 
 
@@ -124,10 +134,18 @@ def labels_for(records: Sequence[RunRecord]) -> tuple[str, ...]:
     return tuple(labels)
 
 
-def require_two(runs: Sequence[object]) -> None:
-    """InputError where there is nothing to compare."""
-    if len(runs) < 2:
+def require_several(records: Sequence[RunRecord], labels: Sequence[str]) -> None:
+    """InputError where there is nothing to compare: fewer than two runs, or a run and itself."""
+    if len(records) < 2:
         raise InputError("compare: expected two runs or more, got one; name another run file")
+    seen: dict[tuple[object, ...], str] = {}
+    for record, label in zip(records, labels, strict=True):
+        header = record.header
+        # A simulation's id is drawn from its seed alone; what it simulated tells its runs apart.
+        told_apart = (header.plan_sha256, len(record.rounds)) if header.environment.device == "fake" else ()
+        first = seen.setdefault((header.run_id, *told_apart), label)
+        if first != label:
+            raise InputError(f"compare: {label} is the same run as {first} ({header.run_id}); name another run file")
 
 
 def check_comparable(records: Sequence[RunRecord], labels: Sequence[str], *, forced: bool) -> tuple[Statement, ...]:
@@ -186,25 +204,37 @@ def _first(items: list[str], count: int = 3) -> str:
 def build(runs: Sequence[Run], labels: Sequence[str], *, forced: bool = False) -> Comparison:
     """The comparison of two or more runs, priced under the first one's demand.
 
-    Raises InputError for fewer than two runs, and for runs that did unlike work unless `forced`. Figures that hang on
-    the demand are empty for a projection made under another demand than the first.
+    Raises InputError for fewer than two runs, for a run named twice, and for runs that did unlike work unless
+    `forced`. Figures that hang on the demand are empty for a projection made under another demand than the first.
     """
-    require_two(runs)
-    unlike = check_comparable([record for record, _ in runs], labels, forced=forced)
-    rows = (*_mechanism_rows([projection for _, projection in runs]), *_case_rows(runs))
-    cheapest = _cheapest([projection for _, projection in runs], labels)
-    notes = (*_notes(runs[0][1], labels[0], unlike), _cheapest_statement(cheapest))
-    return Comparison(bool(unlike), tuple(_machines(runs, labels)), notes, cheapest, rows)
+    records, projections = [record for record, _ in runs], [projection for _, projection in runs]
+    require_several(records, labels)
+    unlike = check_comparable(records, labels, forced=forced)
+    tables = [view.group_tables(record) for record in records]
+    machines = tuple(
+        _machine(index, label, run, groups)
+        for index, (label, run, groups) in enumerate(zip(labels, runs, tables, strict=True))
+    )
+    cheapest = _cheapest(projections, labels)
+    notes = (
+        *_unlike_notes(unlike), *_apart_notes(records), *_demand_note(projections[0], labels[0]),
+        _cheapest_statement(cheapest),
+    )  # fmt: skip
+    return Comparison(
+        bool(unlike), machines, notes, cheapest, (*_mechanism_rows(projections), *_case_rows(tables))
+    )  # fmt: skip
 
 
-def _machines(runs: Sequence[Run], labels: Sequence[str]) -> Iterator[Machine]:
-    """Who is compared."""
-    for index, ((record, projection), label) in enumerate(zip(runs, labels, strict=True)):
-        header = record.header
-        yield Machine(
-            letter(index), label, header.run_id, header.created_at, header.environment.device_name,
-            projection.price, projection.money_missing,
-        )  # fmt: skip
+def _machine(index: int, label: str, run: Run, groups: Sequence[GroupTable]) -> Machine:
+    """Who is compared, how much was measured there, and every doubt about it."""
+    record, projection = run
+    header, here = record.header, record.header.environment
+    arms = [arm for arm in projection.arms if arm.arm.role != "ceiling"]
+    return Machine(
+        letter(index), label, header.run_id, header.created_at, here.device_name, projection.price,
+        projection.money_missing, here.threads, here.cpu_cores, headline.rounds_per_shape(groups),
+        tuple(note.caveat for note in view.caveat_notes(arms, groups)),
+    )  # fmt: skip
 
 
 def letter(index: int) -> str:
@@ -212,12 +242,33 @@ def letter(index: int) -> str:
     return (letter(index // 26 - 1) if index >= 26 else "") + chr(ord("A") + index % 26)
 
 
-def _notes(first: Projection, label: str, unlike: Sequence[Statement]) -> Iterator[Statement]:
-    """What must be known before a row is read."""
+def _unlike_notes(unlike: Sequence[Statement]) -> Iterator[Statement]:
+    """That the runs did not do the same work, and in what, where that is so."""
     if unlike:
         yield statement("compare.unlike")
         yield from unlike
-    yield statement("compare.unpaired")
+
+
+def _apart_notes(records: Sequence[RunRecord]) -> Iterator[Statement]:
+    """What else differs between the runs than what they are compared for: machine, moment, threads."""
+    by_machine: dict[tuple[str, str, str | None], list[str]] = {}
+    threads: dict[str, int] = {}
+    for index, here in enumerate(record.header.environment for record in records):
+        by_machine.setdefault((here.device_name, here.host, here.device_uuid), []).append(letter(index))
+        if here.device == "cpu" and here.threads is not None:
+            threads[letter(index)] = here.threads
+    if len(by_machine) > 1:
+        yield statement("compare.unpaired")
+    for letters in by_machine.values():
+        if len(letters) > 1:
+            times = "twice" if len(letters) == 2 else f"{len(letters)} times"
+            yield statement("compare.same_machine", runs=" and ".join(letters), times=times)
+    if len(set(threads.values())) > 1:
+        yield statement("compare.threads", threads=", ".join(f"{name} has {count}" for name, count in threads.items()))
+
+
+def _demand_note(first: Projection, label: str) -> Iterator[Statement]:
+    """Whose demand the servers and costs answer."""
     if first.demand is None:
         yield statement("compare.no_demand", run=label)
     else:
@@ -237,12 +288,20 @@ def _mechanism_rows(projections: Sequence[Projection]) -> Iterator[ComparedRow]:
                 for by_label, p in zip(arms, projections, strict=True)
             )
             if any(value is not None for value in values):
-                yield ComparedRow(metric.name, label, None, values, _best(values, metric.more_is_better))
+                yield ComparedRow(metric.name, label, None, values, _best(values, metric))
 
 
 def _read(metric: _Metric, arm: ArmProjection | None, same_demand: bool) -> Quantity | None:
     """A figure of a mechanism, if it is there and means the same in every run."""
-    return None if arm is None or (metric.needs_demand and not same_demand) else metric.read(arm)
+    if arm is None or (metric.needs_demand and not same_demand):
+        return None
+    return _valid(metric.read(arm), arm)
+
+
+def _valid(figure: Quantity | None, arm: ArmProjection) -> Quantity | None:
+    """A figure without its range where that rests on too few rounds to be one."""
+    is_rough = figure is not None and Caveat.FEW_ROUNDS in arm.caveats
+    return replace(figure, low=None, high=None) if figure is not None and is_rough else figure
 
 
 def under_same_demand(projection: Projection, first: Projection) -> bool:
@@ -250,53 +309,72 @@ def under_same_demand(projection: Projection, first: Projection) -> bool:
     return first.demand is not None and projection.demand == first.demand
 
 
-def _case_rows(runs: Sequence[Run]) -> Iterator[ComparedRow]:
+def _case_rows(runs: Sequence[Sequence[GroupTable]]) -> Iterator[ComparedRow]:
     """Rows by case, every case of any run; ceilings and lengths measured as a check only are left out."""
     tables = [
         {
             (table.group, row.arm.label): row
-            for table in view.group_tables(record)
+            for table in groups
             for row in table.rows
             if not table.group.held_out and row.arm.role != "ceiling"
         }
-        for record, _ in runs
+        for groups in runs
     ]
     for key in dict.fromkeys(key for table in tables for key in table):
         found = [table.get(key) for table in tables]
         for metric in CASE_METRICS:
             values = tuple(None if row is None else metric.read(row) for row in found)
             if any(value is not None for value in values):
-                yield ComparedRow(metric.name, key[1], key[0], values, _best(values, metric.more_is_better))
+                yield ComparedRow(metric.name, key[1], key[0], values, _best(values, metric))
 
 
-def _best(values: Sequence[Quantity | None], more_is_better: bool) -> tuple[int, ...]:
-    """Places of the best value, all of them where several are equal; none where there is nothing to choose."""
-    known = [value.value for value in values if value is not None]
-    if len(known) < 2 or min(known) == max(known):
+def _best(values: Sequence[Quantity | None], metric: _Metric | _CaseMetric) -> tuple[int, ...]:
+    """Place of the best value, if its range is apart from every other's; none where there is nothing to choose."""
+    known = [(value, place) for place, value in enumerate(values) if value is not None]
+    if len(known) < 2:
         return ()
-    best = max(known) if more_is_better else min(known)
-    return tuple(i for i, value in enumerate(values) if value is not None and value.value == best)
+    choose = max if metric.more_is_better else min
+    best, place = choose(known, key=lambda one: one[0].value)
+    others = [value for value, other in known if other != place]
+    if metric.counted:
+        return () if any(value.value == best.value for value in others) else (place,)
+    return (place,) if all(_apart(best, value) for value in others) else ()
+
+
+def _apart(one: Quantity, other: Quantity) -> bool:
+    """Whether two ranges do not overlap; False where either is not known."""
+    if one.low is None or one.high is None or other.low is None or other.high is None:
+        return False
+    return one.high < other.low or other.high < one.low
 
 
 def _cheapest(projections: Sequence[Projection], labels: Sequence[str]) -> Cheapest | None:
     """The least cost per hour under the first run's demand; the first of equals."""
-    offers: list[tuple[Estimate, str, Configuration]] = [
-        (arm.cost_usd_per_hour, label, arm.configuration)
+    offers = [
+        (cost, label, arm.configuration)
         for projection, label in zip(projections, labels, strict=True)
         if under_same_demand(projection, projections[0])
         for arm in projection.arms
-        if arm.arm.role != "ceiling" and arm.cost_usd_per_hour is not None and arm.configuration is not None
+        if arm.arm.role != "ceiling" and arm.configuration is not None
+        if (cost := _valid(Quantity.of(arm.cost_usd_per_hour, Unit.USD_PER_HOUR), arm)) is not None
     ]
     if not offers:
         return None
-    cost, label, used = min(offers, key=lambda offer: offer[0].value)
-    return Cheapest(label, used, Quantity(cost.value, Unit.USD_PER_HOUR, cost.low, cost.high))
+    best, *others = sorted(offers, key=lambda offer: offer[0].value)
+    cost, label, used = best
+    rivals = tuple(f"{other} on {run}" for amount, run, other in others if not _apart(cost, amount))
+    return Cheapest(label, used, cost, rivals)
 
 
 def _cheapest_statement(cheapest: Cheapest | None) -> Statement:
-    """Which run and configuration is the cheapest overall."""
+    """Which run and configuration is the cheapest overall, as far as the ranges tell."""
     if cheapest is None:
         return statement("compare.no_cheapest")
-    return statement(
-        "compare.cheapest", configuration=str(cheapest.configuration), run=cheapest.run, cost=cheapest.cost
-    )
+    said: dict[str, Value] = {
+        "configuration": str(cheapest.configuration), "run": cheapest.run, "cost": cheapest.cost,
+    }  # fmt: skip
+    if cheapest.cost.low is None:
+        return statement("compare.cheapest_rough", **said)
+    if cheapest.rivals:
+        return statement("compare.cheapest_tied", rivals=_first(list(cheapest.rivals)), **said)
+    return statement("compare.cheapest", **said)

@@ -10,7 +10,7 @@ from castbench.report.comparison import ComparedRow, Comparison, Machine
 from castbench.report.nouns import Quantity, Statement, Unit, statement
 from castbench.report.page import Block, Bullets, Column, Heading, Paragraph, Table
 
-_RUNS_PER_TABLE = 4
+_RUNS_PER_TABLE = 3
 """Columns of figures that fit beside a mechanism and a figure's name in 80 cells."""
 
 CSV_COLUMNS = (
@@ -55,13 +55,20 @@ def _note(said: Statement) -> Paragraph:
 
 
 def _machine(machine: Machine) -> str:
-    """A run with its price."""
+    """A run with its price, its size and its doubts."""
     return text.say(
         statement(
             "compare.run", letter=machine.letter, label=machine.label, run_id=machine.run_id,
-            created_at=machine.created_at, price=text.say(_price(machine)),
+            created_at=machine.created_at, price=text.say(_price(machine)), threads=_given(machine.threads),
+            cores=_given(machine.cores), rounds=machine.rounds,
+            caveats=", ".join(caveat.value for caveat in machine.caveats) or text.NO_CAVEATS,
         )
     )  # fmt: skip
+
+
+def _given(count: int | None) -> Quantity | None:
+    """A count as it was read; None stays None."""
+    return None if count is None else Quantity(count, Unit.GIVEN)
 
 
 def _price(machine: Machine) -> Statement:
@@ -100,9 +107,9 @@ def _table(comparison: Comparison, rows: list[ComparedRow], places: range) -> Ta
 
 
 def _figures(row: ComparedRow, places: range) -> tuple[str, ...]:
-    """The name of a figure and its value for each run, the best with a star."""
+    """The name of a figure and its range (its value where it has none) for each run, the best with a star."""
     marks = ("*" if place in row.best else " " for place in places)
-    values = (fmt.value(row.values[place]) for place in places)
+    values = (fmt.spread(row.values[place], unit=False) for place in places)
     return (text.METRICS[row.metric], *(value + mark for value, mark in zip(values, marks, strict=True)))
 
 

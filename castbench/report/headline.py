@@ -22,7 +22,11 @@ def sentences(
     if money.baseline is None:
         return (statement("headline.nothing", baseline=baseline_label), *_no_money(money))
     subject = _subject(mechanisms, money)
-    return (*_findings(mechanisms, money, groups, subject), *_price_doubts(mechanisms, money), *_unmeasured(money, subject))
+    return (
+        *_findings(mechanisms, money, groups, subject),
+        *_price_doubts(mechanisms, money),
+        *_unmeasured(money, subject),
+    )
 
 
 def rounds_per_shape(groups: Sequence[GroupTable]) -> Quantity:

@@ -119,7 +119,9 @@ def _summary(report: Report) -> Iterator[Block]:
     marked = tuple(i for i, arm in enumerate(report.mechanisms) if arm.recommendation.value in ("PILOT", "ROLL-OUT"))
     yield Table(columns, tuple(tuple(row[i] for i in kept) for row in rows), marked)
     if baseline is not None:
-        yield Paragraph(text.SUMMARY_NOTE.format(baseline=baseline), "note")
+        has_ranges = not all(_is_rough(arm) for arm in report.mechanisms if arm.configuration is not None)
+        note = text.SUMMARY_NOTE if has_ranges else text.SUMMARY_NOTE_UNRANGED
+        yield Paragraph(note.format(baseline=baseline), "note")
     if any(_is_rough(arm) for arm in report.mechanisms):
         yield Paragraph(text.SUMMARY_NOTE_ROUGH, "note")
 
@@ -143,7 +145,9 @@ def _summary_row(arm: ArmProjection, is_baseline: bool, is_kept: bool) -> tuple[
     return (
         arm.arm.label,
         _figure(Quantity.of(arm.cost_usd_per_hour, Unit.USD_PER_HOUR), is_rough, ranged=False),
-        text.BASELINE_CELL if is_baseline else _figure(Quantity.of(arm.saving_usd_per_hour, Unit.USD_PER_HOUR), is_rough),
+        text.BASELINE_CELL
+        if is_baseline
+        else _figure(Quantity.of(arm.saving_usd_per_hour, Unit.USD_PER_HOUR), is_rough),
         _figure(Quantity.of(arm.speedup, Unit.TIMES), is_rough and not is_baseline),
         fmt.value(_optional(probability, Unit.PROBABILITY)),
         fmt.value(_optional(None if arm.peak_memory_bytes is None else mib(arm.peak_memory_bytes), Unit.MIB)),

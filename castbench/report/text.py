@@ -163,6 +163,7 @@ STOPPED_BY: dict[str, str] = {
 }
 """What ended a group, by the word that is stored."""
 UNFINISHED = "not finished"
+NO_CAVEATS = "none"
 
 HEADINGS: dict[str, str] = {
     "report": "castbench report: {profile}",
@@ -179,8 +180,8 @@ HEADINGS: dict[str, str] = {
     "reproduce": "To see it again",
     "comparison": "castbench compare",
     "compare.runs": "Runs",
-    "compare.mechanisms": "By mechanism (projected from measurements; * is the best, its range apart from the others')",
-    "compare.cases": "By case (measured; * is the best, its range apart from the others')",
+    "compare.mechanisms": "By mechanism (projected from measurements; * is the best, beyond its range)",
+    "compare.cases": "By case (measured; * is the best, beyond its range)",
 }
 
 COLUMNS: dict[str, str] = {
@@ -211,6 +212,7 @@ METRICS: dict[str, str] = {
 }
 
 SUMMARY_NOTE = "Everything is against {baseline}; ranges are 95 % intervals."
+SUMMARY_NOTE_UNRANGED = "Everything is against {baseline}."
 SUMMARY_NOTE_ROUGH = "~ marks rough figures from fewer than 8 rounds: no verdict can be given and no range is valid."
 BASELINE_CELL = "baseline"
 ROUGH = "~"

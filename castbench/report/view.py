@@ -163,13 +163,15 @@ def _ceilings(
 
 
 def _limits(
-    mechanisms: Iterable[ArmProjection], money: Money, baseline: Configuration, rounds: int | None, record: RunRecord
+    mechanisms: Sequence[ArmProjection], money: Money, baseline: Configuration, rounds: int | None, record: RunRecord
 ) -> Iterator[Statement]:
     """Both ceilings, or why they cannot be stated: too few rounds, or slower than what they bound."""
     limits = [("ceiling.mixing", money.ceiling), ("ceiling.module", money.module_ceiling)]
     known = [(key, limit) for key, limit in limits if limit is not None]
+    few = rounds is not None and rounds < record.header.plan.analysis.looks[0]
+    few |= any(arm.configuration == baseline and Caveat.FEW_ROUNDS in arm.caveats for arm in mechanisms)
     fastest = max([1.0, *(arm.speedup.value for arm in mechanisms if arm.speedup is not None)])
-    if known and rounds is not None and rounds < record.header.plan.analysis.looks[0]:
+    if known and few:
         yield statement("ceiling.too_few")
     elif any(limit.value < fastest for _, limit in known):
         yield statement("ceiling.noisy")

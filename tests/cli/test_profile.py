@@ -232,10 +232,11 @@ def test_a_profile_without_a_measurable_baseline_exits_with_1(tmp_path: Path) ->
 
 def test_reading_a_run_never_imports_torch(tmp_path: Path) -> None:
     """Report in every format, compare, runs and verify work in a process that never imports torch."""
-    castbench("profile", "quickstart", "--device", "fake", "--out", "a.jsonl", cwd=tmp_path)
+    for name, seed in (("a.jsonl", "0"), ("b.jsonl", "1")):
+        castbench("profile", "quickstart", "--device", "fake", "--seed", seed, "--out", name, cwd=tmp_path)
     commands = [
         *(["report", "a.jsonl", "--format", fmt] for fmt in ("terminal", "csv", "json", "md")),
-        ["compare", "a.jsonl", "a.jsonl"], ["runs"], ["runs", "show", "a.jsonl"], ["verify", "a.jsonl"],
+        ["compare", "a.jsonl", "b.jsonl", "--force"], ["runs"], ["runs", "show", "a.jsonl"], ["verify", "a.jsonl"],
     ]  # fmt: skip
     script = (
         "import sys\n"

@@ -60,45 +60,56 @@ def plan(
     return Plan(served, MIX, arms, groups, unsupported, arms[0].label, SamplingPolicy(), AnalysisPlan())
 
 
-def environment(device: str = "cuda:0", device_name: str = "NVIDIA A100-PCIE-80GB") -> Environment:
+def environment(
+    device: str = "cuda:0", device_name: str = "NVIDIA A100-PCIE-80GB", host: str = "gpu-host-7", threads: int = 2
+) -> Environment:
     """A machine."""
     return Environment(
-        device, device_name, "gpu-host-7", "Linux 6.8", "3.11.9", "0.1.0", torch="2.13.0", cuda="12.8", driver="570.1",
-        device_uuid="GPU-1234", threads=2,
+        device, device_name, host, "Linux 6.8", "3.11.9", "0.1.0", torch="2.13.0", cuda="12.8", driver="570.1",
+        device_uuid="GPU-1234", threads=threads, cpu_cores=8,
     )  # fmt: skip
 
 
 def record(
     of: Plan | None = None, *, rounds: int = 16, device: str = "cuda:0", device_name: str = "NVIDIA A100-PCIE-80GB",
     outcomes: dict[tuple[str, str], Outcome] | None = None, comparable: str = "c0ffee", scale: float = 1.0,
-    path: str | None = "castbench-runs/contracts.jsonl",
+    path: str | None = "castbench-runs/contracts.jsonl", run_id: str = "contracts-20261123-1",
+    machine: Environment | None = None, stopped_by: str = "precision", noise: float = 1.0,
 ) -> RunRecord:  # fmt: skip
-    """A run of `rounds` rounds per group, its times following SPEED with a little deterministic jitter."""
+    """A run of `rounds` rounds per group, its times following SPEED with a little deterministic jitter.
+
+    `noise` times that jitter makes verdicts UNCLEAR.
+    """
     of = of or plan()
     header = RunHeader(
-        1, "contracts-20261123-1", "2026-11-23T09:00:00+00:00", "/home/mai/secret/contracts.yaml", "name: contracts\n",
-        "a" * 64, comparable, of, "b" * 64, "d" * 64, environment(device, device_name), "contracts",
+        1, run_id, "2026-11-23T09:00:00+00:00", "/home/mai/secret/contracts.yaml", "name: contracts\n",
+        "a" * 64, comparable, of, "b" * 64, "d" * 64, machine or environment(device, device_name),
+        "contracts",
     )  # fmt: skip
     special = outcomes or {}
-    made = tuple(_round(of, group, number, special, scale) for group in of.groups for number in range(rounds))
-    finished = tuple(_group_record(of, group, rounds, special) for group in of.groups)
+    made = tuple(_round(of, group, number, special, scale, noise) for group in of.groups for number in range(rounds))
+    finished = tuple(_group_record(of, group, rounds, special, stopped_by) for group in of.groups)
     return RunRecord(header, made, finished, path=path)
 
 
-def _round(of: Plan, group: Group, number: int, special: dict[tuple[str, str], Outcome], scale: float) -> RoundRecord:
+def _round(
+    of: Plan, group: Group, number: int, special: dict[tuple[str, str], Outcome], scale: float, noise: float
+) -> RoundRecord:
     arms = [arm for arm in of.arms_of(group) if (group.key, arm.label) not in special]
-    samples = tuple(_sample(arm, group, order, number, scale) for order, arm in enumerate(arms))
+    samples = tuple(_sample(arm, group, order, number, scale, noise) for order, arm in enumerate(arms))
     return RoundRecord(group.key, number, min(number // 3, 4), samples)
 
 
-def _sample(arm: Arm, group: Group, order: int, number: int, scale: float) -> Sample:
+def _sample(arm: Arm, group: Group, order: int, number: int, scale: float, noise: float) -> Sample:
     base_s = 2e-6 * group.shape.batch_size * group.shape.seq_len * scale
-    drift = 1 + 0.01 * ((number * 7 + order * 3) % 5 - 2) / 2 + 0.004 * (number // 3 % 3)
+    drift = 1 + noise * 0.01 * ((number * 7 + order * 3) % 5 - 2) / 2 + 0.004 * (number // 3 % 3)
     step_s = base_s * SPEED.get(arm.label, 1.2) * drift
     return Sample(arm.label, order, 10, step_s * 10, (step_s,) * 5)
 
 
-def _group_record(of: Plan, group: Group, rounds: int, special: dict[tuple[str, str], Outcome]) -> GroupRecord:
+def _group_record(
+    of: Plan, group: Group, rounds: int, special: dict[tuple[str, str], Outcome], stopped_by: str
+) -> GroupRecord:
     outcomes = tuple(
         special.get((group.key, arm.label))
         or Outcome(
@@ -111,7 +122,7 @@ def _group_record(of: Plan, group: Group, rounds: int, special: dict[tuple[str, 
         )
         for arm in of.arms_of(group)
     )
-    return GroupRecord(group.key, rounds, "precision", outcomes, 12.5, "e" * 64)
+    return GroupRecord(group.key, rounds, stopped_by, outcomes, 12.5, "e" * 64)
 
 
 def _peak(arm: Arm, group: Group) -> int:
@@ -242,12 +253,27 @@ def failures() -> Report:
 
 
 def few_rounds() -> Report:
-    """Three rounds: no interval anywhere."""
-    arm = replace(
-        winning_cast(), saving_usd_per_hour=Estimate(7.346), speedup=Estimate(1.8), verdict=Verdict.UNCLEAR,
-        recommendation=Recommendation.KEEP, probability_saving_positive=None, caveats=(Caveat.FEW_ROUNDS,),
+    """Three rounds: no verdict, and ranges that are rough."""
+    return view.build(
+        record(rounds=3, stopped_by="budget"), projection(*(unproven(arm) for arm in (sdpa(), naive(), winning_cast())))
+    )
+
+
+def unproven(arm: ArmProjection) -> ArmProjection:
+    """An arm on fewer than 8 rounds: ranges are there, a verdict is not."""
+    return replace(
+        arm, recommendation=Recommendation.KEEP, caveats=(Caveat.FEW_ROUNDS, *arm.caveats), crossover=(4096, None),
+        verdict=Verdict.BASELINE if arm.arm is SDPA else Verdict.UNCLEAR,
     )  # fmt: skip
-    return view.build(record(rounds=3), projection(sdpa(), arm))
+
+
+def single_round() -> Report:
+    """One round, ended by the time limit, of a run without money."""
+    arms = (unproven(projected(SDPA, None, price=None)), unproven(projected(CAST, None, price=None)))
+    return view.build(
+        record(rounds=1, stopped_by="case-limit"),
+        projection(*arms, price=None, demand=None, money_missing="no price is known; give one with --price"),
+    )
 
 
 def ceilings_only() -> Report:
@@ -293,8 +319,8 @@ def hostile() -> Report:
 SITUATIONS: dict[str, Callable[[], Report]] = {
     made.__name__: made
     for made in (
-        win, loss, tune_first, no_price, no_demand, failures, few_rounds, ceilings_only, nothing_measured, hostile,
-        many_groups,
+        win, loss, tune_first, no_price, no_demand, failures, few_rounds, single_round, ceilings_only,
+        nothing_measured, hostile, many_groups,
     )
 }  # fmt: skip
 """Every situation by name."""

@@ -25,7 +25,11 @@ app.command("compare")(compare_command)
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Two stored runs, a and b; what the money stage is asked for is kept."""
     kept: list[dict[str, Any]] = []
-    stored = {"latest": builder.record(), "a": builder.record(), "b": builder.record(device_name="NVIDIA L4")}
+    stored = {
+        "latest": builder.record(),
+        "a": builder.record(),
+        "b": builder.record(device_name="NVIDIA L4", run_id="run-b"),
+    }
 
     def project(record: RunRecord, **asked_for: Any) -> Projection:
         kept.append({"of": record.header.environment.device_name, **asked_for})
@@ -86,6 +90,14 @@ def test_compare_prices_each_run_under_the_first_ones_demand(asked: list[dict[st
     assert [call["price_usd_per_hour"] for call in asked] == [None, 0.71]
     assert {call["demand_of"].header.environment.device_name for call in asked} == {"NVIDIA A100-PCIE-80GB"}
     assert "Cheapest overall" in done.stdout
+
+
+def test_comparing_a_run_with_itself_is_refused(asked: list[dict[str, Any]]) -> None:
+    """Before anything is priced, the error says that it is the same run."""
+    done = _run("compare", "a", "latest", "--force")
+    assert isinstance(done.exception, InputError)
+    assert "is the same run" in str(done.exception)
+    assert asked == []
 
 
 @pytest.mark.parametrize("text", ["0.71", "T4=0.71", "A=cheap", "A=", "A=0", "A=nan"])

@@ -5,15 +5,17 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from castbench.cost.spec import Projection
 from castbench.errors import InputError
 from castbench.plan import Group
-from castbench.records import RunRecord
-from castbench.report import comparison, exporters
+from castbench.records import Caveat, RunRecord
+from castbench.report import comparison, exporters, text
 from castbench.report.comparison import ComparedRow, Comparison
+from castbench.stats import Estimate
 from castbench.workload.spec import Demand, Shape
 from tests.report import builder
 
@@ -32,7 +34,7 @@ def _runs(slow: RunRecord | None = None, other: Projection | None = None) -> lis
     first = builder.projection(builder.sdpa(), builder.naive(), builder.winning_cast())
     return [
         (builder.record(), first),
-        (slow or builder.record(device_name="NVIDIA L4", scale=3.2), other or _projection()),
+        (slow or builder.record(device_name="NVIDIA L4", scale=3.2, run_id="run-b"), other or _projection()),
     ]
 
 
@@ -47,15 +49,15 @@ def _row(made: Comparison, metric: str, label: str, group: Group | None = None) 
 def _unlike() -> list[tuple[RunRecord, Projection]]:
     plan = builder.plan()
     other = replace(plan, served=replace(plan.served, dtype="fp32", seed=7), groups=plan.groups[:2])
-    return _runs(builder.record(other, device_name="NVIDIA L4", comparable="bad"))
+    return _runs(builder.record(other, device_name="NVIDIA L4", comparable="bad", run_id="run-b"))
 
 
 def test_values_stand_under_their_run_and_the_best_is_marked() -> None:
-    """Latency: the fast machine; cost: the cheap one; throughput: the greater is the better."""
+    """Latency: the fast machine; cost: the cheap one; throughput has no range, so no star."""
     made = _built(_runs())
     group = builder.GROUPS[0]
     assert _row(made, "latency_p50_ms", "sdpa", group).best == (0,)
-    assert _row(made, "throughput_tokens_per_s", "sdpa", group).best == (0,)
+    assert _row(made, "throughput_tokens_per_s", "sdpa", group).best == ()
     assert _row(made, "cost_usd_per_hour", "sdpa").best == (1,)
     costs = [value.value for value in _row(made, "cost_usd_per_hour", "sdpa").values if value]
     assert costs == [4 * 3.673, 12 * 0.71]
@@ -149,14 +151,17 @@ def test_lengths_measured_as_a_check_are_not_compared() -> None:
     """The held-out shape stays out of the rows."""
     held_out = Group(Shape(1, 1448), "bucketed", held_out=True)
     record = builder.record(builder.plan(groups=(*builder.GROUPS, held_out)))
-    made = _built([(record, _projection()), (record, _projection())])
+    again = replace(record, header=replace(record.header, run_id="run-b"))
+    made = _built([(record, _projection()), (again, _projection())])
     assert held_out not in {row.group for row in made.rows}
 
 
 @pytest.mark.parametrize("count", [2, 3, 6])
 def test_any_number_of_runs_fits_eighty_columns(count: int) -> None:
     """More runs than fit beside one another go into further tables; the machines' difference is always told."""
-    runs = [(builder.record(device_name=f"device {i}", scale=1 + i), _projection()) for i in range(count)]
+    runs = [
+        (builder.record(device_name=f"device {i}", scale=1 + i, run_id=f"run-{i}"), _projection()) for i in range(count)
+    ]
     drawn = exporters.render_comparison(_built(runs), "terminal").decode()
     assert max(map(len, drawn.splitlines())) <= 80
     assert "measured apart" in drawn
@@ -176,3 +181,87 @@ def test_json_has_every_value_unrounded() -> None:
 def test_letters_go_on_after_z() -> None:
     """A, Z, AA, AB."""
     assert [comparison.letter(i) for i in (0, 25, 26, 27)] == ["A", "Z", "AA", "AB"]
+
+
+def _priced(low: float, value: float, high: float, **changes: Any) -> Projection:
+    """A projection whose sdpa costs that, in the first run's demand."""
+    return builder.projection(builder.sdpa(cost_usd_per_hour=Estimate(value, low, high), **changes))
+
+
+def _two(first: Projection, second: Projection, **second_machine: Any) -> Comparison:
+    """Two runs on one host, or with the second on another machine."""
+    machine = builder.environment(**second_machine)
+    return _built([(builder.record(), first), (builder.record(run_id="run-b", machine=machine), second)])
+
+
+def _said(made: Comparison, key: str) -> str:
+    return " ".join(text.say(note) for note in made.notes if note.key.startswith(key))
+
+
+@pytest.mark.parametrize(
+    ("second", "best", "words"),
+    [
+        (_priced(9, 10, 11), (1,), "on NVIDIA A100-PCIE-80GB #2, at 10.0 $/h (9.0–11.0)."),
+        (_priced(9, 10, 13), (), "(9.0–13.0); not separable from sdpa (batch 8, bucketed, eager) on NVIDIA"),
+        (_priced(9, 10, 11, caveats=(Caveat.FEW_ROUNDS,)), (), "cannot be said. The lowest cost, 10.0 $/h of sdpa"),
+    ],
+)
+def test_only_ranges_that_are_apart_are_told_apart(second: Projection, best: tuple[int, ...], words: str) -> None:
+    """No star and no plain winner where ranges overlap or rest on fewer than 8 rounds; the cheapest has its range."""
+    made = _two(_priced(12, 14, 16), second)
+    assert _row(made, "cost_usd_per_hour", "sdpa").best == best
+    assert words in _said(made, "compare.cheapest")
+
+
+def test_cells_of_cost_and_latency_have_their_ranges() -> None:
+    """A figure with a range is shown by it, one on fewer than 8 rounds as a point."""
+    drawn = exporters.render_comparison(_two(_priced(12, 14, 16), _priced(9, 10, 11)), "terminal").decode()
+    assert "12.0–16.0" in drawn
+    assert "1.021–1.032" in drawn
+    rough = (Caveat.FEW_ROUNDS,)
+    few = _two(_priced(12, 14, 16, caveats=rough), _priced(9, 10, 11, caveats=rough))
+    assert "12.0–16.0" not in exporters.render_comparison(few, "terminal").decode()
+
+
+def test_each_run_shows_its_size_and_its_doubts() -> None:
+    """Date, threads, cores, rounds from fewest to most, and the caveats of its mechanisms and cases."""
+    slow = builder.record(rounds=5, run_id="run-b", machine=builder.environment(threads=4))
+    shown = exporters.render_comparison(_built(_runs(slow)), "terminal", width=400).decode()
+    assert "2026-11-23T09:00:00+00:00" in shown
+    assert "Threads 2, cores 8; 16 rounds per shape; caveats: quality-not-measured, objective-not-tested." in shown
+    assert "Threads 4, cores 8; 5 rounds per shape; caveats: few-rounds, few-epochs." in shown
+
+
+def test_one_machine_measured_twice_is_not_called_two_machines() -> None:
+    """Equal device and host are one machine; another host is another machine."""
+    same, other = _two(_priced(1, 2, 3), _priced(1, 2, 3)), _two(_priced(1, 2, 3), _priced(1, 2, 3), host="host-8")
+    assert "A and B are the same machine measured twice" in _said(same, "compare.")
+    assert "The machines" not in _said(same, "compare.")
+    assert "The machines were measured apart" in _said(other, "compare.")
+    assert "same machine" not in _said(other, "compare.")
+
+
+def test_a_run_is_not_compared_with_itself() -> None:
+    """The same run id twice is refused, even when forced."""
+    with pytest.raises(InputError, match=r"#2 is the same run as .* #1"):
+        _built([(builder.record(), _projection()), (builder.record(), _projection())], forced=True)
+
+
+def test_simulations_are_told_apart_by_what_they_simulated() -> None:
+    """The fake device draws its run id from the seed alone: other rounds are another run, equal ones the same."""
+    records = [builder.record(device="fake", rounds=rounds) for rounds in (8, 16)]
+    comparison.require_several(records, ("one", "other"))
+    with pytest.raises(InputError, match="other is the same run as one"):
+        comparison.require_several([records[0], records[0]], ("one", "other"))
+
+
+@pytest.mark.parametrize(("device", "said"), [("cpu", True), ("cuda:0", False)])
+def test_other_threads_on_a_cpu_are_named_and_still_comparable(device: str, said: bool) -> None:
+    """A note names both numbers for CPUs; on a GPU they do not matter."""
+    records = [
+        builder.record(run_id=f"run-{threads}", machine=builder.environment(device, threads=threads))
+        for threads in (2, 8)
+    ]
+    made = _built([(record, _projection()) for record in records])
+    assert ("threads differs: A has 2, B has 8" in _said(made, "compare.")) is said
+    assert not made.unlike

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from castbench.report import comparison_page, csv_table, exporters
+from castbench.records import Caveat, Status
+from castbench.report import comparison_page, csv_table, exporters, text
 from castbench.report.nouns import Report
 from tests.report import builder
 
@@ -53,6 +54,22 @@ def test_the_guide_explains_every_column_in_order(heading: str, columns: tuple[s
     assert tuple(re.findall(r"^\| `(\w+)` \| \S", section, re.MULTILINE)) == columns
 
 
+@pytest.mark.parametrize(
+    ("heading", "sentences"),
+    [
+        ("## Caveats", {caveat.value: text.CAVEATS[caveat] for caveat in Caveat}),
+        ("## Statuses", dict.fromkeys(Status, "")),
+        ("## What ended a group", text.STOPPED_BY),
+    ],
+)
+def test_the_guide_explains_every_code(heading: str, sentences: dict[str, str]) -> None:
+    """docs/csv.md names every caveat, status and end of a group, in the words of the report."""
+    section = GUIDE.read_text(encoding="utf-8").partition(heading)[2].partition("\n## ")[0]
+    told = dict(re.findall(r"^\| `([\w-]+)` \| (\S.*) \|$", section, re.MULTILINE))
+    assert list(told) == [str(code) for code in sentences]
+    assert all(sentence in told[code] for code, sentence in sentences.items())
+
+
 def test_a_summary_row_says_what_the_projection_says() -> None:
     """Numbers arrive unrounded, in the units of their names."""
     row = _rows(builder.win())[2]
@@ -94,14 +111,14 @@ def test_what_is_not_known_is_an_empty_cell() -> None:
 
 
 @given(st.text(max_size=30))
-def test_no_text_cell_is_a_formula(text: str) -> None:
+def test_no_text_cell_is_a_formula(words: str) -> None:
     """Whatever a label is, the cell does not begin with what starts a formula, and the text is still all there."""
     cell = next(
-        csv.reader(io.StringIO(csv_table.write(["x"], [[text]]).decode("utf-8").partition("\n")[2], newline="")), [""]
+        csv.reader(io.StringIO(csv_table.write(["x"], [[words]]).decode("utf-8").partition("\n")[2], newline="")), [""]
     )
     shown = cell[0] if cell else ""
     assert not shown.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))
-    assert shown.removeprefix("'") == text.removeprefix("'")
+    assert shown.removeprefix("'") == words.removeprefix("'")
 
 
 @given(st.one_of(st.floats(allow_nan=False, allow_infinity=False), st.integers(-(10**12), 10**12)))

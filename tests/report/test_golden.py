@@ -14,7 +14,7 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "report"
 def _comparison(fmt: str) -> bytes:
     """Two machines side by side."""
     first = builder.projection(builder.sdpa(), builder.naive(), builder.winning_cast())
-    records = [builder.record(), builder.record(device_name="NVIDIA L4", scale=3.2)]
+    records = [builder.record(), builder.record(device_name="NVIDIA L4", scale=3.2, run_id="contracts-20261123-2")]
     made = comparison.build([(record, first) for record in records], comparison.labels_for(records))
     return exporters.render_comparison(made, fmt)
 
@@ -27,6 +27,8 @@ FILES = {
     "win-cases.csv": lambda: exporters.render(builder.win(), "csv", table="cases"),
     "loss.txt": lambda: exporters.render(builder.loss(), "terminal"),
     "tune-first.txt": lambda: exporters.render(builder.tune_first(), "terminal"),
+    "few-rounds.txt": lambda: exporters.render(builder.few_rounds(), "terminal"),
+    "single-round.txt": lambda: exporters.render(builder.single_round(), "terminal"),
     "no-price.txt": lambda: exporters.render(builder.no_price(), "terminal"),
     "failures.txt": lambda: exporters.render(builder.failures(), "terminal"),
     "compare.txt": lambda: _comparison("terminal"),

@@ -21,8 +21,9 @@ def _drawn(name: str, width: int = 80) -> str:
 @pytest.mark.parametrize("width", [80, 100])
 @pytest.mark.parametrize("name", SITUATIONS)
 def test_no_line_is_wider_than_the_terminal(name: str, width: int) -> None:
-    """Tables, sentences and lists of every situation fit."""
-    assert [line for line in _drawn(name, width).splitlines() if _cells(line) > width] == []
+    """Tables, sentences and lists of every situation fit; a command stays whole, to be copied."""
+    lines = [line for line in _drawn(name, width).splitlines() if not line.startswith("  castbench ")]
+    assert [line for line in lines if _cells(line) > width] == []
 
 
 @pytest.mark.parametrize("name", SITUATIONS)

@@ -9,10 +9,10 @@ import pytest
 import castbench.report
 from castbench.cost.spec import QualityStatus
 from castbench.records import Caveat
-from castbench.report import text
+from castbench.report import exporters, text
 from castbench.report.comparison import CASE_METRICS, METRICS
 from castbench.report.nouns import statement
-from tests.report.builder import SITUATIONS
+from tests.report.builder import SITUATIONS, single_round
 
 ROOM = Path(castbench.report.__file__).parent
 
@@ -28,6 +28,14 @@ def test_every_quality_and_every_figure_has_words() -> None:
     """No enum member and no compared figure is left without a label."""
     assert set(text.QUALITY) == set(QualityStatus)
     assert {metric.name for metric in (*METRICS, *CASE_METRICS)} == set(text.METRICS)
+
+
+@pytest.mark.parametrize("stopped_by", ["precision", "rounds", "budget", "case-limit", "nothing-left"])
+def test_what_ended_a_group_is_said_in_plain_words(stopped_by: str) -> None:
+    """No stored word is shown as it is; a group without one was not finished."""
+    assert text.ended(stopped_by) == text.STOPPED_BY[stopped_by]
+    assert text.ended(None) == "not finished"
+    assert "1 round, ended by the time limit per case." in exporters.render(single_round(), "terminal").decode()
 
 
 def test_every_template_is_used_and_every_use_has_a_template() -> None:

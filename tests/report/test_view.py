@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from castbench.cost.spec import QualityStatus, Recommendation
+from castbench.cost.spec import Configuration, QualityStatus, Recommendation
 from castbench.plan import Group
 from castbench.records import Caveat
-from castbench.report import text, view
+from castbench.report import exporters, page, text, view
 from castbench.report.nouns import Report
+from castbench.report.redact import redact
 from castbench.stats import Estimate
 from castbench.workload.spec import Shape
 from tests.report import builder
@@ -98,9 +100,137 @@ def test_without_money_the_reason_and_the_speed_are_said(name: str, why: str) ->
     assert "$" not in said
 
 
-def test_few_rounds_are_admitted() -> None:
-    """Below 8 rounds nobody is told to be sure."""
-    assert "How sure: hardly. Only 3 rounds per shape" in _headline(builder.few_rounds())
+@pytest.mark.parametrize("name", ["few_rounds", "single_round"])
+def test_few_rounds_recommend_nothing(name: str) -> None:
+    """Below 8 rounds the headline opens with that, says what to do, and gives no amount, advice or speed."""
+    said = _headline(builder.SITUATIONS[name]())
+    rounds = "3 rounds" if name == "few_rounds" else "1 round"
+    assert said.startswith(f"Not enough was measured to recommend anything: {rounds} per shape where 8 are needed;")
+    assert "(--budget or sampling.max_seconds_per_case)" in said
+    assert "no verdict can be given and the ranges are rough" in said
+    assert not any(word in said for word in ("$", "per month", "KEEP", "PILOT", "speed of"))
+
+
+@pytest.mark.parametrize("few", ["sdpa", "naive", "cast-32"])
+def test_few_rounds_of_any_configuration_the_money_rests_on_count(few: str) -> None:
+    """The baseline's, today's and the best alternative's rounds each suffice to refuse a recommendation."""
+    arms = [builder.sdpa(), builder.naive(), builder.winning_cast()]
+    arms = [builder.unproven(arm) if arm.arm.label == few else arm for arm in arms]
+    said = _headline(view.build(builder.record(), builder.projection(*arms, today="naive")))
+    assert said.startswith("Not enough was measured")
+
+
+@pytest.mark.parametrize("changes", [{}, {"money_missing": "no price", "price": None}])
+def test_a_proven_exact_gain_stands_beside_an_unproven_rival(changes: dict[str, Any]) -> None:
+    """TUNE-FIRST needs only today's and the better configuration; of the rival nothing is claimed."""
+    arms = (builder.sdpa(recommendation=Recommendation.TUNE_FIRST), builder.naive(),
+            builder.unproven(builder.winning_cast()))  # fmt: skip
+    said = _headline(view.build(builder.record(), builder.projection(*arms, today="naive", **changes)))
+    assert "TUNE-FIRST: run sdpa" in said
+    assert "Not enough was measured of cast-32" in said
+    assert "P(saving" not in said
+
+
+def test_rough_figures_in_the_summary_are_marked_points() -> None:
+    """Below 8 rounds the summary has no range and no probability, and a note says what the mark means."""
+    drawn = exporters.render(builder.few_rounds(), "terminal", width=200).decode()
+    summary = drawn.partition("Summary")[2].partition("How each")[0]
+    assert "~7.35" in summary
+    assert "3.67–7.35" not in summary
+    assert "> 99 %" not in summary
+    assert "~ marks rough figures from fewer than 8 rounds" in summary
+    assert "Rough: fewer than 8 rounds." in drawn.partition("How each")[2]
+    assert "95 % intervals" not in summary
+    assert "only give" not in drawn
+    assert "~" not in exporters.render(builder.win(), "terminal").decode()
+
+
+def test_a_price_for_another_size_is_said_beside_how_sure() -> None:
+    """The headline carries the doubt where there is money."""
+    arm = replace(builder.winning_cast(), caveats=(Caveat.PRICED_SIZE,))
+    priced = _headline(view.build(builder.record(), builder.projection(builder.sdpa(), arm)))
+    assert "on this day. The price is for a server of another size than the machine measured" in priced
+    assert "another size" not in _headline(builder.win())
+
+
+@pytest.mark.parametrize(
+    ("saving", "both"), [((3.6, 0.0, 7.3), False), ((3.6, -1.0, 7.3), True), ((0.0, -3.7, 3.7), True)]
+)
+@pytest.mark.parametrize("word", ["PILOT", "KEEP"])
+def test_a_sign_is_explained_only_where_there_may_be_both(
+    saving: tuple[float, float, float], both: bool, word: str
+) -> None:
+    """A range that ends at zero cannot be negative."""
+    arm = replace(builder.winning_cast(), saving_usd_per_hour=Estimate(*saving), recommendation=Recommendation(word))
+    said = _headline(view.build(builder.record(), builder.projection(builder.sdpa(), arm)))
+    assert ("negative means it costs more" in said) is both
+
+
+def _advice(report: Report) -> list[str]:
+    """The last column of the summary."""
+    summary = next(block for block in page.of_report(report) if isinstance(block, page.Table))
+    return [row[-1] for row in summary.rows]
+
+
+def test_nobody_reads_keep_beside_a_rival() -> None:
+    """KEEP stands only beside what runs today and is not to be replaced; without a configuration there is no advice."""
+    unmeasured = replace(builder.winning_cast(), configuration=None)
+    cut = view.build(builder.record(), builder.projection(builder.sdpa(), builder.naive(), unmeasured))
+    assert _advice(builder.loss()) == ["KEEP", "–", "–"]
+    assert _advice(builder.win()) == ["KEEP", "–", "PILOT"]
+    assert _advice(builder.tune_first()) == ["TUNE-FIRST", "–", "PILOT"]
+    assert _advice(cut) == ["KEEP", "–", "–"]
+    assert "KEEP" in exporters.render(builder.loss(), "csv").decode().splitlines()[3]
+
+
+@pytest.mark.parametrize(
+    ("device", "tail"), [("cpu", " --device cpu --seed 0 --threads 2"), ("cuda:0", " --device cuda:0 --seed 0")]
+)
+def test_to_see_it_again_states_what_the_result_hangs_on(device: str, tail: str) -> None:
+    """Device and seed always, threads on a CPU; redacted likewise."""
+    report = view.build(builder.record(device=device), builder.projection(builder.sdpa()))
+    assert report.reproduce[0] == f"castbench profile /home/mai/secret/contracts.yaml{tail}"
+    assert redact(report).reproduce == (f"castbench profile contracts.yaml{tail}",)
+
+
+def _ceilings(report: Report) -> str:
+    return " ".join(text.say(said) for said in report.ceilings)
+
+
+def test_a_ceiling_needs_eight_rounds() -> None:
+    """Fewer rounds in the shapes it rests on, and it is not stated; other shapes do not matter."""
+    used = Configuration("sdpa", 8, "padded")
+    for rounds, stated in ((5, False), (8, True)):
+        said = _ceilings(view.build(builder.record(rounds=rounds), builder.projection(builder.sdpa(), baseline=used)))
+        assert ("only give 1.94×" in said) is stated
+        assert ("rests on fewer than 8 rounds" in said) is not stated
+
+
+@pytest.mark.parametrize(
+    ("ceiling", "module", "stated"), [(1.94, 2.4, True), (0.97, 2.4, False), (1.7, 2.4, False), (1.94, 1.5, False)]
+)
+def test_a_ceiling_below_what_it_bounds_is_noise(ceiling: float, module: float, stated: bool) -> None:
+    """Slower than the baseline or than the best mechanism (1.82×): no ceiling is claimed."""
+    arms = (builder.sdpa(), builder.winning_cast())
+    projected = builder.projection(*arms, ceiling=Estimate(ceiling), module_ceiling=Estimate(module))
+    said = _ceilings(view.build(builder.record(), projected))
+    assert ("would only give" in said) is stated
+    assert ("too noisy to measure it" in said) is not stated
+
+
+@pytest.mark.parametrize(
+    ("bracket", "words"),
+    [
+        ((4096, None), "crossover not determined: UNCLEAR at 512 and 4,096 tokens (batch 1)"),
+        ((512, 4096), "from 4,096 tokens on; not determined below that: UNCLEAR at 512 and 4,096 tokens"),
+    ],
+)
+def test_not_shown_is_not_called_not_faster(bracket: tuple[int | None, int | None], words: str) -> None:
+    """Where the last length that is not FASTER is UNCLEAR, nothing is said against the mechanism."""
+    arm = replace(builder.winning_cast(), crossover=bracket)
+    said = _ceilings(view.build(builder.record(rounds=5), builder.projection(builder.sdpa(), arm)))
+    assert words in said
+    assert "is not FASTER" not in said
 
 
 def test_an_unmeasured_baseline_recommends_nothing() -> None:
