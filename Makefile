@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test test-all lint types imports pytest format bench constraints clean help
+.PHONY: demo readme test test-all lint types imports pytest format bench constraints clean help
 
 help:
 	@echo "make demo      set up and measure profiles/quickstart.yaml (about two minutes)"
@@ -37,6 +37,9 @@ pytest: $(VENV)/.ready-dev
 format: $(VENV)/.ready-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+readme: demo
+	$(BIN)/python benchmarks/readme_sample.py
 
 constraints: $(VENV)/.ready-dev
 	{ head -2 constraints.txt; $(PIP) freeze --exclude-editable | sed 's/+cpu//' | sort -f; } > constraints.new
