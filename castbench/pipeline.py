@@ -5,7 +5,9 @@ load_plan ─▶ measure ─▶ RunRecord ─▶ project ─▶ Projection      
 
 from __future__ import annotations
 
+import hashlib
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
@@ -18,6 +20,7 @@ from castbench.plan import Plan, choice_problems, make_plan
 from castbench.records import RunHeader, RunRecord
 from castbench.store import SCHEMA, RunWriter, find_run, new_run_path
 from castbench.store import read_run as read_run_file
+from castbench.workload.lengths import from_shares
 from castbench.workload.spec import Demand, PriceChoice, SamplingPolicy, WorkloadProfile
 
 if TYPE_CHECKING:
@@ -249,8 +252,7 @@ def resolve_difference(seconds: float, threads: int | None = None) -> AaResult:
     """Time one encoder against itself for about `seconds` on this machine's best device."""
     from castbench.findings import paired_log_ratio
 
-    profile = load_profile("quickstart")
-    measured = _aa(profile, seconds, threads)
+    measured = _against_itself(load_profile("quickstart"), seconds, threads)
     plan = measured.record.header.plan
     group = plan.groups[0]
     rounds = measured.record.rounds_of(group.key)
@@ -262,23 +264,19 @@ def resolve_difference(seconds: float, threads: int | None = None) -> AaResult:
     )
 
 
-def _aa(profile: WorkloadProfile, seconds: float, threads: int | None) -> Measured:
-    """A run of two equal arms on the quickstart's middle length, in a temporary file."""
-    import tempfile
-
+def _against_itself(profile: WorkloadProfile, seconds: float, threads: int | None) -> Measured:
+    """A run of a profile's first mechanism twice, on its middle length and without ceilings, in a temporary file."""
     from castbench.measure.runner import Silent
 
-    rig = open_rig("auto", profile.dtype, profile.seed, threads)
     middle = profile.lengths.tokens[len(profile.lengths.tokens) // 2]
     twins = tuple(replace(profile.mechanisms[0], label=label) for label in ("a", "b"))
     policy = SamplingPolicy(target_ci=1e-6, max_seconds_per_case=seconds, same_within=0.0, min_window_ms=50.0)
-    from castbench.workload.lengths import from_shares
-
     twin = replace(
         profile, mechanisms=twins, baseline="a", lengths=from_shares([(middle, 1.0)]), sampling=policy, batch_sizes=(1,)
     )
     full = make_plan(twin)
     plan = replace(full, arms=tuple(arm for arm in full.arms if arm.role != "ceiling"))
+    rig = open_rig("auto", profile.dtype, profile.seed, threads)
     with tempfile.TemporaryDirectory() as directory:
         return measure(twin, plan, rig, Silent(), out=Path(directory) / "aa.jsonl", budget_s=seconds)
 
@@ -295,8 +293,6 @@ def _header(profile: WorkloadProfile, plan: Plan, rig: Rig) -> RunHeader:
 
 def text_sha256(text: str) -> str:
     """Hash of a profile's text."""
-    import hashlib
-
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -320,7 +316,7 @@ def _run(
     except KeyboardInterrupt:
         kept = len(read_run_file(writer.path).rounds)
         raise Interrupted(
-            f"interrupted; {kept} rounds are kept in {writer.path}\n"
+            f"interrupted; {kept} round{'' if kept == 1 else 's'} kept in {writer.path}\n"
             f"go on with: castbench profile --resume {writer.path}\n"
             f"see what there is with: castbench report {writer.path}"
         ) from None

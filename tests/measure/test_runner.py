@@ -176,7 +176,7 @@ def test_ctrl_c_keeps_finished_rounds_and_resume_repeats_none(tmp_path: Path) ->
     rig = FaultyRig({("window", "cast-8"): (Status.INTERRUPTED, 6)})
     out = tmp_path / "run.jsonl"
     profile = example_profile()
-    with pytest.raises(Interrupted, match=r"5 rounds are kept[\s\S]*--resume"):
+    with pytest.raises(Interrupted, match=r"5 rounds kept[\s\S]*--resume"):
         pipeline.measure(profile, make_plan(profile), rig, Silent(), out=out)
     before = pipeline.read_run(str(out))
     assert len(before.rounds) == 5
