@@ -74,9 +74,10 @@ def check_prices(profile: WorkloadProfile) -> None:
     from castbench.cost.prices import resolve_price
 
     today = date.today()
-    for choice, kind in ((profile.price, "cuda"), (profile.price_cpu, "cpu")):
-        if choice is not None:
-            resolve_price(choice, device_kind=device_kind(kind), gpu=profile.gpu, on_date=today)
+    if profile.price is not None:
+        resolve_price(profile.price, device_kind="cuda", gpu=profile.gpu, on_date=today)
+    if profile.price_cpu is not None:
+        resolve_price(profile.price_cpu, device_kind="cpu", gpu=profile.gpu, on_date=today)
 
 
 def load_plan(name_or_path: str, *, only: Sequence[str] = (), seed: int | None = None) -> tuple[WorkloadProfile, Plan]:

@@ -16,7 +16,7 @@ from castbench import stats
 from castbench.errors import HardwareError
 from castbench.findings import paired_log_ratio
 from castbench.hardware.rates import ROUGH_GPU_RATES, DeviceRates, rough_cpu_rates
-from castbench.measure.estimate import PlanEstimate, estimate_plan, group_cap_s
+from castbench.measure.estimate import GroupEstimate, PlanEstimate, estimate_plan, group_cap_s
 from castbench.measure.rig import CaseFailed, Epoch, MemoryReading, Rig
 from castbench.plan import Arm, Group, Plan
 from castbench.records import (
@@ -99,11 +99,13 @@ class PlanRunner:
 
     def run(self) -> bool:
         """Measure the groups that are left, cheapest first; False when the budget ended before the last one."""
+        if all(map(self._is_done, self.plan.groups)):
+            return True
         for arm in self.plan.arms:
             with suppress(CaseFailed):
                 self.parity(arm)
         for number, group in enumerate(self.plan.groups, 1):
-            if self.done and self.done.group_record(group.key):
+            if self._is_done(group):
                 continue
             limit_s = self._limit_s(group)
             if limit_s <= 0:
@@ -138,27 +140,30 @@ class PlanRunner:
 
     def report(self, group: Group, number: int, rounds: int, doing: str, group_left_s: float) -> None:
         """Tell the watcher where the run stands."""
-        looks = [look for look in self.plan.analysis.looks if look > rounds]
         later = sum(g.expected_s for g in self.estimate.groups[number:] if not self._is_done(g.group))
         left = group_left_s + later * self._pace()
         if self.budget_s is not None:
             left = min(left, max(0.0, self.budget_s - self._elapsed_s()))
         self.watcher.progress(
             Progress(
-                number, len(self.plan.groups), group.key, rounds, looks[0] if looks else rounds,
+                number, len(self.plan.groups), group.key, rounds, self.next_look(rounds),
                 doing, self._elapsed_s(), left,
             )
         )  # fmt: skip
 
+    def next_look(self, rounds: int) -> int:
+        """The look that comes after so many rounds; these rounds themselves after the last one."""
+        return next((look for look in self.plan.analysis.looks if look > rounds), rounds)
+
     def expected_s(self, group: Group) -> float:
         """What a group should take, at the pace seen so far."""
-        return next(g.expected_s for g in self.estimate.groups if g.group == group) * self._pace()
+        return self._estimate_of(group).expected_s * self._pace()
 
     def memory_passes_s(self, group: Group) -> float:
         """What the memory passes of a group should take, kept free under a budget; without one they come on top."""
         if self.budget_s is None:
             return 0.0
-        return next(g.memory_s for g in self.estimate.groups if g.group == group) * self._pace()
+        return self._estimate_of(group).memory_s * self._pace()
 
     def _pace(self) -> float:
         """Measured over estimated seconds of the groups done so far, drawn towards 1 while few are done.
@@ -176,9 +181,11 @@ class PlanRunner:
             return cap
         left = self.budget_s - self._elapsed_s()
         waiting = [g for g in self.estimate.groups if g.group.key not in self._spent and not self._is_done(g.group)]
-        whole = sum(g.expected_s for g in waiting)
-        mine = next(g.expected_s for g in waiting if g.group == group)
-        return min(cap, left * mine / whole)
+        return min(cap, left * self._estimate_of(group).expected_s / sum(g.expected_s for g in waiting))
+
+    def _estimate_of(self, group: Group) -> GroupEstimate:
+        """What was estimated for a group before the run."""
+        return next(g for g in self.estimate.groups if g.group == group)
 
     def _is_done(self, group: Group) -> bool:
         return self.done is not None and self.done.group_record(group.key) is not None
@@ -365,9 +372,8 @@ class GroupRunner:
     def _tell(self, doing: str) -> None:
         """Report progress with an honest guess at what this group still needs."""
         rounds = len(self._rounds)
-        looks = [look for look in self.plan.analysis.looks if look > rounds]
         if self._last_round_s:
-            left = max(0, (looks[0] if looks else rounds) - rounds) * self._last_round_s
+            left = (self.run_.next_look(rounds) - rounds) * self._last_round_s
         else:
             left = self.run_.expected_s(self.group)
         self.run_.report(self.group, self.number, rounds, doing, min(left, self._limit_s))

@@ -154,12 +154,8 @@ class TorchRig:
         """Workers are closed with their epochs."""
 
     def _once(self, command: str, timeout_s: float, **arguments: Any) -> Any:
-        """One command in a fresh worker."""
-        worker = Worker(self.device, self._threads)
-        try:
-            return worker.ask(command, timeout_s, **arguments)
-        finally:
-            worker.close()
+        """One command in a fresh worker of this rig's."""
+        return _ask_once(self.device, self._threads, command, timeout_s, **arguments)
 
 
 class TorchEpoch:
@@ -214,11 +210,17 @@ def usable_device(asked: str) -> str:
 
 def _asked_of(device: str, threads: int | None, command: str, **arguments: Any) -> Any:
     """A fresh worker's answer; HardwareError where no worker can be had, since then nothing can be measured."""
-    worker = Worker(device, threads)
     try:
-        return worker.ask(command, START_TIMEOUT_S, **arguments)
+        return _ask_once(device, threads, command, START_TIMEOUT_S, **arguments)
     except CaseFailed as failure:
         raise HardwareError(f"{device} cannot be used: {failure.reason}") from None
+
+
+def _ask_once(device: str, threads: int | None, command: str, timeout_s: float, **arguments: Any) -> Any:
+    """One command in a fresh worker; CaseFailed as from `Worker.ask`."""
+    worker = Worker(device, threads)
+    try:
+        return worker.ask(command, timeout_s, **arguments)
     finally:
         worker.close()
 

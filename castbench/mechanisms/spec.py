@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 
@@ -117,7 +117,3 @@ class MechanismSpec:
         """Parameter names with their defaults, in the order they are declared."""
         made = self.params()
         return {f.name: getattr(made, f.name) for f in fields(made)}
-
-    def with_params(self, **changes: Any) -> Any:
-        """Parameters with some changed; raises ValueError or TypeError where the dataclass refuses them."""
-        return replace(self.params(), **changes)

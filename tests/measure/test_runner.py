@@ -189,10 +189,12 @@ def test_ctrl_c_keeps_finished_rounds_and_resume_repeats_none(tmp_path: Path) ->
 
 
 def test_resuming_a_finished_run_measures_nothing(tmp_path: Path) -> None:
-    """Resuming twice adds no round."""
+    """Resuming a finished run adds no round, and checks and times nothing."""
     record = run(tmp_path)
     assert record.path
-    again = pipeline.resume(record.path, FakeRig(3), Silent())
+    rig = FaultyRig({})
+    again = pipeline.resume(record.path, rig, Silent())
+    assert not rig.calls
     assert again.record.rounds == record.rounds
     assert again.record.groups == record.groups
 

@@ -19,7 +19,7 @@ from castbench.mechanisms.plus.module import Plus
 def built(name: str, **parameters: Any) -> nn.Module:
     """A mechanism's module, 8 wide with 2 heads."""
     spec = registry.get(name)
-    module: nn.Module = registry.load(spec.build)(spec.with_params(**parameters), embed_dim=8, num_heads=2)
+    module: nn.Module = registry.load(spec.build)(spec.params(**parameters), embed_dim=8, num_heads=2)
     return module
 
 

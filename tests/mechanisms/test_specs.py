@@ -119,7 +119,7 @@ def test_weights_are_counted_as_they_are(name: str) -> None:
     spec = registry.get(name)
     params = spec.resolve(spec.params(), SMALL)
     if name == "plus":
-        params = spec.with_params(of="naive")
+        params = spec.params(of="naive")
     module = registry.load(spec.build)(params, embed_dim=32, num_heads=4)
     assert spec.weights(params, 32, 4) == sum(parameter.numel() for parameter in module.parameters())
 
@@ -233,7 +233,7 @@ def test_cast_attention_is_where_users_expect_it() -> None:
 def test_memory_of_training_is_what_autograd_keeps(name: str, params: dict[str, Any]) -> None:
     """The activations counted for training are, to a tenth, the tensors a forward pass keeps for its backward pass."""
     spec, x_BNM = registry.get(name), torch.randn(2, 256, 64, requires_grad=True)
-    module = registry.load(spec.build)(spec.with_params(**params), embed_dim=64, num_heads=4)
+    module = registry.load(spec.build)(spec.params(**params), embed_dim=64, num_heads=4)
     weights = {parameter.untyped_storage().data_ptr() for parameter in module.parameters()}
     kept: dict[int, torch.UntypedStorage] = {}
 
@@ -246,5 +246,5 @@ def test_memory_of_training_is_what_autograd_keeps(name: str, params: dict[str, 
         y_BNM = module(x_BNM)
     kept[y_BNM.untyped_storage().data_ptr()] = y_BNM.untyped_storage()
     measured = sum(storage.nbytes() for address, storage in kept.items() if address not in weights)
-    counted = spec.work(spec.with_params(**params), Problem(2, 256, 64, 4, 4, training=True)).activation_bytes
+    counted = spec.work(spec.params(**params), Problem(2, 256, 64, 4, 4, training=True)).activation_bytes
     assert counted == pytest.approx(measured, rel=0.1)
