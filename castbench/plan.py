@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from castbench.errors import InputError, Problem
@@ -25,6 +25,7 @@ from castbench.workload.spec import (
     ModelSpec,
     ParamValue,
     Phase,
+    Regime,
     SamplingPolicy,
     Scope,
     Shape,
@@ -54,16 +55,18 @@ class Group:
 
     bucketed: every row is `seq_len` tokens long, no mask. padded: rows drawn from the workload's lengths up to
     `seq_len`, the longest exactly that, padding masked. held_out: measured only to check the interpolation.
+    regime: how the steps are launched; pairs are compared within one regime, since a group has one.
     """
 
     shape: Shape
     batching: Batching
     held_out: bool = False
+    regime: Regime = "eager"
 
     @property
     def key(self) -> str:
         """Name of the group within a run file."""
-        tail = "-heldout" if self.held_out else ""
+        tail = ("" if self.regime == "eager" else f"-{self.regime}") + ("-heldout" if self.held_out else "")
         return f"b{self.shape.batch_size}-n{self.shape.seq_len}-{self.batching}{tail}"
 
 
@@ -95,11 +98,13 @@ class AnalysisPlan:
     looks           numbers of rounds after which the intervals are looked at
     look_errors     error probability spent at each look; they add up to 0.05
     epoch_ends      numbers of rounds after which the worker process is replaced by a fresh one
+    confirm_rounds  fresh rounds for every selected winner, judged once at the whole error, Holm over the winners
     """
 
     looks: tuple[int, ...] = (8, 16, 32, 64)
     look_errors: tuple[float, ...] = (0.01, 0.0125, 0.0125, 0.015)
     epoch_ends: tuple[int, ...] = (3, 6, 8, 12, 16, 24, 32, 48, 64)
+    confirm_rounds: int = 8
 
     @property
     def total_error(self) -> float:
@@ -234,7 +239,7 @@ def _groups(profile: WorkloadProfile) -> tuple[Group, ...]:
             extra = held_out_length(profile.lengths, lengths)
             first = "bucketed" if batch_size == 1 else profile.batching[0]
             groups += [Group(Shape(batch_size, extra), first, held_out=True)] if extra else []
-    return tuple(groups)
+    return tuple(replace(group, regime=regime) for regime in profile.regimes for group in groups)
 
 
 def _unsupported(arms: Iterable[Arm], groups: Iterable[Group], served: ServedModel) -> Iterable[Unsupported]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Literal
 
 from castbench.plan import Plan
 from castbench.workload.spec import Economics
@@ -37,6 +38,14 @@ class Caveat(StrEnum):
     FEW_EPOCHS = "few-epochs"
     LOADED_HOST = "loaded-host"
     SHARED_DEVICE = "shared-device"
+    THERMAL_THROTTLE = "thermal-throttle"
+    POWER_CAPPED = "power-capped"
+    CLOCKS_LOCKED = "clocks-locked"
+    LAUNCH_BOUND = "launch-bound"
+    CARRY_OVER = "carry-over"
+    DISCARDED_ROUNDS = "discarded-rounds"
+    ENERGY_DISAGREES = "energy-disagrees"
+    NOT_CONFIRMED = "not-confirmed"
     CPU_RUN = "cpu-run"
     FAKE_DEVICE = "fake-device"
     WRONG_DEVICE = "wrong-device"
@@ -55,6 +64,28 @@ class Caveat(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class WindowState:
+    """What the device did during one window, settling included; None: not known.
+
+    slowed_s        (cause, seconds) by the driver's counters; causes that did not occur are left out
+    slowed_share    where there are no counters: share of the sampler's looks at which any slowdown was reported
+    foreign         process ids of others on the device
+    readings        how often the sampler looked
+    """
+
+    readings: int = 0
+    sm_clock_mean_hz: float | None = None
+    sm_clock_min_hz: float | None = None
+    temperature_max_c: float | None = None
+    power_mean_w: float | None = None
+    utilization_mean: float | None = None
+    memory_used_max_bytes: int | None = None
+    slowed_s: tuple[tuple[str, float], ...] | None = None
+    slowed_share: float | None = None
+    foreign: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One window: `steps` steps of one arm back to back.
 
@@ -63,7 +94,9 @@ class Sample:
     step_times_s    wall time of single steps; at most STEP_TIMES_KEPT of them
     device_s        device time of the window by events; None where there is no second clock
     host_launch_s   host time to launch the window's work; None where launches are the work
-    energy_j        None: not measured
+    preempted       times the scheduler took the worker's threads off a core during the window
+    state           what the device did meanwhile; None where it has no meter
+    invalid_reason  why the window must not be used, for a cause outside the arm; the whole round goes with it
     """
 
     label: str
@@ -73,8 +106,14 @@ class Sample:
     step_times_s: tuple[float, ...] = ()
     device_s: float | None = None
     host_launch_s: float | None = None
-    energy_j: float | None = None
-    valid: bool = True
+    preempted: int | None = None
+    state: WindowState | None = None
+    invalid_reason: str | None = None
+
+    @property
+    def valid(self) -> bool:
+        """Whether the window may be used."""
+        return self.invalid_reason is None
 
     @property
     def mean_step_s(self) -> float:
@@ -91,15 +130,82 @@ CLUSTERED_TIME_RATIO = "clustered_input_time_ratio"
 
 
 @dataclass(frozen=True, slots=True)
+class Conditions:
+    """State of the host while something was measured; None: not known.
+
+    foreign_cpu_share   CPU time of everything but the worker and castbench, as a share of all cores' time
+    steal_share         CPU time the hypervisor gave to others, as a share of all cores' time
+    """
+
+    load_average: float | None = None
+    steal_share: float | None = None
+    foreign_cpu_share: float | None = None
+
+
+Purpose = Literal["compare", "confirm"]
+"""What a round is for: to compare every arm, or to confirm a winner that the first rounds selected."""
+
+
+@dataclass(frozen=True, slots=True)
 class RoundRecord:
-    """One finished round of a group: every arm that is still running, once, in the order drawn."""
+    """One finished round of a group: every arm that is still running, once, in the order drawn.
+
+    round           number of the attempt within group and purpose, from 0; discarded rounds count
+    invalid_reason  why the whole round is discarded; None for a round that counts
+    """
 
     group: str
     round: int
     epoch: int
     samples: tuple[Sample, ...]
-    valid: bool = True
+    purpose: Purpose = "compare"
     invalid_reason: str | None = None
+    conditions: Conditions | None = None
+
+    @property
+    def valid(self) -> bool:
+        """Whether the round counts."""
+        return self.invalid_reason is None
+
+
+@dataclass(frozen=True, slots=True)
+class EnergyBlock:
+    """Energy over a stretch of back-to-back steps, or of idling with a context (steps 0).
+
+    counter_j       difference of the energy counter's readings at both ends; None without a counter
+    integrated_j    sampled power integrated over the same stretch; None without power readings
+    """
+
+    steps: int
+    elapsed_s: float
+    counter_j: float | None = None
+    integrated_j: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EnergyRecord:
+    """Energy of one arm on one group, raw; see docs/method.md.
+
+    source      nvml-counter, nvml-power (integrated, no counter) or rapl
+    scope       what the readings cover: gpu, module (Grace Hopper) or cpu-package
+    period_s    the counter's update period as inferred; None without a counter
+    idle        blocks with the model loaded and nothing running
+    blocks      blocks of work
+    """
+
+    source: str
+    scope: str
+    period_s: float | None
+    idle: tuple[EnergyBlock, ...]
+    blocks: tuple[EnergyBlock, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSearch:
+    """The largest batch of an arm at a length that fits: `fits` did, `fails` did not (None: no limit was met)."""
+
+    fits: int
+    fails: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +214,10 @@ class Outcome:
 
     parity_error    largest difference from the reference, relative to the reference's largest value
     peak_bytes      peak memory above the weights and the idle process; None: not measured
+    reserved_bytes  peak of what the caching allocator took from the device; None where there is none
     weights_bytes   memory of the weights
+    energy          energy of its own pass; None: not measured, `energy_reason` says why
+    largest_batch   result of the search, where one was made
     facts           what the mechanism says of its own run (coverage, clusters …), by name
     """
 
@@ -119,16 +228,11 @@ class Outcome:
     parity_error: float | None = None
     peak_bytes: int | None = None
     weights_bytes: int | None = None
+    reserved_bytes: int | None = None
+    energy: EnergyRecord | None = None
+    energy_reason: str | None = None
+    largest_batch: BatchSearch | None = None
     facts: tuple[tuple[str, float], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Conditions:
-    """State of the host while a group was measured; None: not known."""
-
-    load_average: float | None = None
-    steal_share: float | None = None
-    other_processes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +249,50 @@ class GroupRecord:
     caveats: tuple[Caveat, ...] = ()
 
 
+EnergyScope = Literal["gpu", "module", "cpu-package"]
+"""What an energy or power reading covers: the GPU board, a Grace Hopper module with its CPU and memory, CPU sockets."""
+
+
+@dataclass(frozen=True, slots=True)
+class GpuFacts:
+    """What does not change while a GPU is measured.
+
+    index               place in the driver's list, which CUDA_VISIBLE_DEVICES does not change
+    uuid                the GPU's (GPU-…) or the MIG instance's (MIG-…)
+    parent_uuid         of a MIG instance, the GPU it is cut from; None for a whole GPU
+    compute_mode        default, exclusive-process or prohibited
+    power_limit_w       enforced now; `power_default_w` is what the GPU ships with
+    clocks_locked       whether application or locked clocks hold the clock below its maximum
+    energy_scope        what its energy counter and power readings cover
+    """
+
+    index: int
+    uuid: str | None
+    name: str | None
+    parent_uuid: str | None = None
+    memory_total_bytes: int | None = None
+    compute_capability: tuple[int, int] | None = None
+    ecc: bool | None = None
+    mig: bool | None = None
+    compute_mode: str | None = None
+    persistence: bool | None = None
+    power_limit_w: float | None = None
+    power_default_w: float | None = None
+    sm_clock_max_hz: float | None = None
+    clocks_locked: bool | None = None
+    energy_scope: EnergyScope | None = None
+    driver: str | None = None
+    cuda: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """The machine and software of a run; None: not known. `device` is cpu, cuda:N or fake."""
+    """The machine and software of a run; None: not known. `device` is cpu, cuda:N or fake.
+
+    affinity            cores that the workers may run on
+    thread_settings     environment variables that steer threads and pinning, as they were set
+    gpu                 the driver's word on the device; None on a CPU or without a readable driver
+    """
 
     device: str
     device_name: str
@@ -167,6 +312,9 @@ class Environment:
     load_average: float | None = None
     tf32: bool | None = None
     git_commit: str | None = None
+    affinity: tuple[int, ...] | None = None
+    thread_settings: tuple[tuple[str, str], ...] = ()
+    gpu: GpuFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +356,6 @@ class RunRecord:
         """The finished group of that key, or None while it is unfinished."""
         return next((g for g in self.groups if g.group == key), None)
 
-    def rounds_of(self, key: str) -> tuple[RoundRecord, ...]:
+    def rounds_of(self, key: str, purpose: Purpose = "compare") -> tuple[RoundRecord, ...]:
         """The valid rounds of a group, in order."""
-        return tuple(r for r in self.rounds if r.group == key and r.valid)
+        return tuple(r for r in self.rounds if r.group == key and r.valid and r.purpose == purpose)

@@ -25,7 +25,7 @@ from castbench.errors import RunFileError
 from castbench.plain import canonical_json, from_plain, sha256_of, to_plain
 from castbench.records import GroupRecord, RoundRecord, RunHeader, RunRecord
 
-SCHEMA = 1
+SCHEMA = 2
 """Schema number of run files; docs/run-format.md keeps the history."""
 
 RUNS_DIR = Path("castbench-runs")

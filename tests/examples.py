@@ -22,8 +22,8 @@ def example_profile(**changes: Any) -> WorkloadProfile:
         name="example",
         model=ModelSpec(layers=2, embed_dim=64, num_heads=4, ffn_dim=128, vocab_size=1000),
         lengths=from_shares([(256, 0.5), (1024, 0.5)]),
-        measure_lengths=(), batch_sizes=(1,), batching=("bucketed", "padded"), phase="inference", scope="encoder",
-        attention_share=None, dtype="fp32", seed=3, gpu=None, baseline="sdpa",
+        measure_lengths=(), batch_sizes=(1,), batching=("bucketed", "padded"), regimes=("eager",),
+        phase="inference", scope="encoder", attention_share=None, dtype="fp32", seed=3, gpu=None, baseline="sdpa",
         mechanisms=(
             MechanismChoice("sdpa"), MechanismChoice("naive"),
             MechanismChoice("cast", (("num_clusters", 8),), "cast-8"),

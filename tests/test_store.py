@@ -19,11 +19,13 @@ LABELS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=
 SAMPLES = st.builds(
     Sample, label=LABELS, order=st.integers(0, 9), steps=st.integers(1, 999), elapsed_s=TIMES,
     step_times_s=st.lists(TIMES, max_size=4).map(tuple), device_s=st.none() | TIMES,
-    host_launch_s=st.none() | TIMES, energy_j=st.none() | TIMES, valid=st.booleans(),
+    host_launch_s=st.none() | TIMES, preempted=st.none() | st.integers(0, 10**6),
+    invalid_reason=st.none() | LABELS,
 )  # fmt: skip
 ROUNDS = st.builds(
     RoundRecord, group=LABELS, round=st.integers(0, 63), epoch=st.integers(0, 9),
-    samples=st.lists(SAMPLES, max_size=3).map(tuple), valid=st.booleans(), invalid_reason=st.none() | LABELS,
+    samples=st.lists(SAMPLES, max_size=3).map(tuple), purpose=st.sampled_from(["compare", "confirm"]),
+    invalid_reason=st.none() | LABELS,
 )  # fmt: skip
 OUTCOMES = st.builds(
     Outcome, label=LABELS, status=st.sampled_from(Status), reason=st.none() | LABELS, ran_as=st.none() | LABELS,

@@ -7,13 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-
-@dataclass(frozen=True, slots=True)
-class GpuProcess:
-    """A process that computes on a GPU; None: the driver does not say how much memory it holds."""
-
-    pid: int
-    used_bytes: int | None
+from castbench.hardware.gpu import GpuProcess
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from castbench.plan import Arm, Group, Plan
-from castbench.records import Conditions, Environment, Sample, Status
+from castbench.records import Conditions, EnergyRecord, Environment, Sample, Status
 
 
 class CaseFailed(Exception):  # noqa: N818 - it says what happened to a case, as its status does
@@ -37,10 +37,21 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class MemoryReading:
-    """Peak bytes of a step above the weights, and the weights' own; None: not available on this device."""
+    """Peak bytes of a step above the weights, the weights' own, and the peak of what the caching allocator took from
+    the device; None: not available on this device.
+    """
 
     peak_bytes: int | None
     weights_bytes: int | None
+    reserved_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EnergyReading:
+    """What an energy pass found, or why there is nothing: exactly one of the two is None."""
+
+    record: EnergyRecord | None
+    reason: str | None
 
 
 class Epoch(Protocol):
@@ -82,8 +93,17 @@ class Rig(Protocol):
     def memory(self, plan: Plan, group: Group, arm: Arm) -> MemoryReading:
         """Peak memory of a step in a fresh process."""
 
-    def open_epoch(self, plan: Plan, group: Group) -> Epoch:
-        """A fresh worker process for a group."""
+    def energy(self, plan: Plan, group: Group, arm: Arm) -> EnergyReading:
+        """Energy of an arm's steps, in a pass of its own."""
+
+    def fits(self, plan: Plan, group: Group, arm: Arm, batch_size: int) -> bool:
+        """Whether a step of the arm fits at this batch size instead of the group's, in a fresh process."""
+
+    def open_epoch(self, plan: Plan, group: Group, *, one_at_a_time: bool = False) -> Epoch:
+        """A fresh worker process for a group.
+
+        `one_at_a_time` keeps only one arm on the device at once, for groups whose arms do not fit together.
+        """
 
     def close(self) -> None:
         """Let go of the device."""

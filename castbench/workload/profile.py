@@ -36,7 +36,7 @@ from castbench.errors import InputError, Problem
 from castbench.workload.choices import LONGEST_LABEL, MOST_MECHANISMS, read_choices
 from castbench.workload.length_file import MAX_TOKENS, read_length_file
 from castbench.workload.lengths import from_quantiles, from_shares
-from castbench.workload.scalars import Kind, Line, Name, Number, Whole, Word
+from castbench.workload.scalars import Kind, Line, Name, Number, Switch, Whole, Word
 from castbench.workload.shipped import find_profile
 from castbench.workload.spec import (
     Batching,
@@ -47,6 +47,8 @@ from castbench.workload.spec import (
     ModelSpec,
     Phase,
     PriceChoice,
+    Regime,
+    SamplingMode,
     SamplingPolicy,
     Scope,
     ServiceObjective,
@@ -72,6 +74,7 @@ _PLUMBING = {_SHARES, _QUANTILES, _FILE, "[key]"}
 _SYNONYMS = (
     ("float32", "fp32"), ("f32", "fp32"), ("float", "fp32"), ("tf32", "fp32"), ("float16", "fp16"), ("half", "fp16"),
     ("bfloat16", "bf16"), ("infer", "inference"), ("train", "training"), ("pad", "padded"), ("model", "encoder"),
+    ("compile", "compiled"), ("graphs", "graph"), ("cuda-graph", "graph"), ("cudagraph", "graph"), ("bursts", "burst"),
 )  # fmt: skip
 _PLACES = {
     "quantiles": "lengths: {quantiles: …}",
@@ -381,6 +384,16 @@ class SamplingKeys(_Keys):
     min_window_ms: Annotated[float, _Is(Number(60_000, unit="ms"))] = Field(
         100.0, description="Shortest timed window in milliseconds."
     )
+    mode: Annotated[SamplingMode, _Is(Word(get_args(SamplingMode), _SYNONYMS))] = Field(
+        "sustained", description="On CUDA: blocks of 1 s at the mechanism's own clock, or short interleaved windows."
+    )
+    energy: Annotated[bool, _Is(Switch())] = Field(
+        True, description="Measure energy, where the device has readings for it."
+    )
+    largest_batch: Annotated[bool, _Is(Switch())] = Field(
+        False, description="Search for the largest batch that fits, at every length."
+    )
+    confirm: Annotated[bool, _Is(Switch())] = Field(True, description="Measure selected winners again on fresh rounds.")
 
 
 _MECHANISMS_SCHEMA = {
@@ -421,6 +434,9 @@ class ProfileKeys(_Keys):
         Field(min_length=1),
         AfterValidator(_distinct),
     ] = Field(["bucketed", "padded"], description="How batches are formed: of equal lengths, or padded to the longest.")
+    regimes: Annotated[
+        list[Annotated[Regime, _Is(Word(get_args(Regime), _SYNONYMS))]], Field(min_length=1), AfterValidator(_distinct)
+    ] = Field(["eager"], description="How steps are launched: as written, through torch.compile, as a CUDA graph.")
     phase: Annotated[Phase, _Is(Word(get_args(Phase), _SYNONYMS))] = Field("inference", description="What one step is.")
     scope: Annotated[Scope, _Is(Word(get_args(Scope), _SYNONYMS))] = Field("encoder", description="What is timed.")
     attention_share: _Share | None = Field(
@@ -466,6 +482,7 @@ class ProfileKeys(_Keys):
             measure_lengths=tuple(sorted(self.measure_lengths or ())),
             batch_sizes=tuple(self.batch_sizes),
             batching=tuple(self.batching),
+            regimes=tuple(self.regimes),
             phase=self.phase,
             scope=self.scope,
             attention_share=self.attention_share,

@@ -98,6 +98,23 @@ class Word:
 
 
 @dataclass(frozen=True, slots=True)
+class Switch:
+    """true or false."""
+
+    def problem(self, value: object) -> str | None:
+        """See Kind."""
+        if isinstance(value, bool):
+            return None
+        meant = {"yes": "true", "on": "true", "1": "true", "no": "false", "off": "false", "0": "false"}
+        hint = did_you_mean(meant.get(str(value).lower()))
+        return f"expected true or false, got {shown(value)}{hint}"
+
+    def json_schema(self) -> dict[str, Any]:
+        """See Kind."""
+        return {"type": "boolean"}
+
+
+@dataclass(frozen=True, slots=True)
 class Line:
     """A printable text of one line."""
 

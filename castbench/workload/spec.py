@@ -12,6 +12,9 @@ Phase = Literal["inference", "training"]
 Scope = Literal["encoder", "attention"]
 Dtype = Literal["fp32", "bf16", "fp16"]
 Batching = Literal["bucketed", "padded"]
+Regime = Literal["eager", "compiled", "graph"]
+"""How steps are launched: as written, through torch.compile, or replayed as a CUDA graph."""
+SamplingMode = Literal["sustained", "burst"]
 ParamValue = int | float | str | bool | None
 
 ELEMENT_BYTES: dict[str, int] = {"fp32": 4, "bf16": 2, "fp16": 2}
@@ -104,12 +107,22 @@ class PriceChoice:
 
 @dataclass(frozen=True, slots=True)
 class SamplingPolicy:
-    """When to stop measuring a group of cases; see docs/method.md."""
+    """When to stop measuring a group of cases, and which passes to make; see docs/method.md.
+
+    mode            sustained: on CUDA, blocks of at least 1 s at the arm's own clock; burst: short windows interleaved
+    energy          whether the energy pass is made, where the device has readings
+    largest_batch   whether the largest batch that fits is searched for at every length
+    confirm         whether selected winners are measured again on fresh rounds
+    """
 
     target_ci: float = 0.02
     max_seconds_per_case: float = 60.0
     same_within: float = 0.01
     min_window_ms: float = 100.0
+    mode: SamplingMode = "sustained"
+    energy: bool = True
+    largest_batch: bool = False
+    confirm: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +155,7 @@ class WorkloadProfile:
     measure_lengths: tuple[int, ...]
     batch_sizes: tuple[int, ...]
     batching: tuple[Batching, ...]
+    regimes: tuple[Regime, ...]
     phase: Phase
     scope: Scope
     attention_share: float | None
