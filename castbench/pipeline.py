@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from castbench.errors import HardwareError, InputError, Interrupted, RunFileError
 from castbench.plain import sha256_of
 from castbench.plan import Plan, choice_problems, make_plan
-from castbench.records import RunHeader, RunRecord
+from castbench.records import RunEnd, RunHeader, RunRecord, Selection
 from castbench.store import SCHEMA, RunWriter, find_run, new_run_path
 from castbench.store import read_run as read_run_file
 from castbench.workload.lengths import from_shares
@@ -195,7 +195,7 @@ def describe_plan(plan: Plan, device: str = "cpu") -> PlanEstimate:
     from castbench.measure.estimate import estimate_plan
     from castbench.measure.runner import rates_for
 
-    return estimate_plan(plan, rates_for(device, read_host().usable_cores))
+    return estimate_plan(plan, rates_for(device, read_host().usable_cores), device)
 
 
 def report_bytes(
@@ -312,8 +312,9 @@ def _run(
     """Run what is left of a plan; Ctrl-C becomes Interrupted, which says how to go on."""
     from castbench.measure.runner import PlanRunner
 
+    runner = PlanRunner(plan, rig, writer, watcher, header.environment, done=done, budget_s=budget_s, select=_selected)
     try:
-        return PlanRunner(plan, rig, writer, watcher, header.environment, done=done, budget_s=budget_s).run()
+        complete = runner.run()
     except KeyboardInterrupt:
         kept = len(read_run_file(writer.path).rounds)
         raise Interrupted(
@@ -321,6 +322,16 @@ def _run(
             f"go on with: castbench profile --resume {writer.path}\n"
             f"see what there is with: castbench report {writer.path}"
         ) from None
+    held = read_run_file(writer.path)
+    writer.append_end(RunEnd(len(held.rounds), len(held.groups), complete))
+    return complete
+
+
+def _selected(record: RunRecord) -> Selection | None:
+    """What of a measured run is confirmed on fresh rounds."""
+    from castbench.cost.selection import selection
+
+    return selection(record, project(record))
 
 
 def _require_same(header: RunHeader, rig: Rig, code: str) -> None:

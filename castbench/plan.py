@@ -144,6 +144,15 @@ class Plan:
         out = {u.label for u in self.unsupported if u.group == group.key}
         return tuple(arm for arm in self.arms if arm.label not in out)
 
+    def measures_energy_of(self, group: Group) -> bool:
+        """Whether the energy pass is made on a group: not for the point that only checks the interpolation."""
+        return self.sampling.energy and not group.held_out
+
+    def searches_batch_of(self, group: Group) -> bool:
+        """Whether the largest batch is searched for from this group: once per length, from the smallest batch."""
+        same = (g for g in self.groups if g.shape.seq_len == group.shape.seq_len and not g.held_out)
+        return self.sampling.largest_batch and group == min(same, key=lambda g: g.shape.batch_size, default=None)
+
     def canonical(self) -> dict[str, Any]:
         """The plan as plain values, for hashing and storing."""
         return asdict(self)

@@ -95,6 +95,7 @@ class Sample:
     device_s        device time of the window by events; None where there is no second clock
     host_launch_s   host time to launch the window's work; None where launches are the work
     preempted       times the scheduler took the worker's threads off a core during the window
+    waited_s        time the worker's threads stood in the run queue, ready but behind others; summed over threads
     state           what the device did meanwhile; None where it has no meter
     invalid_reason  why the window must not be used, for a cause outside the arm; the whole round goes with it
     """
@@ -107,6 +108,7 @@ class Sample:
     device_s: float | None = None
     host_launch_s: float | None = None
     preempted: int | None = None
+    waited_s: float | None = None
     state: WindowState | None = None
     invalid_reason: str | None = None
 
@@ -133,13 +135,13 @@ CLUSTERED_TIME_RATIO = "clustered_input_time_ratio"
 class Conditions:
     """State of the host while something was measured; None: not known.
 
-    foreign_cpu_share   CPU time of everything but the worker and castbench, as a share of all cores' time
-    steal_share         CPU time the hypervisor gave to others, as a share of all cores' time
+    steal_share     CPU time the hypervisor gave to others, as a share of all cores' time
+    wait_share      time the worker's threads stood in the run queue behind others, as a share of their windows' time
     """
 
     load_average: float | None = None
     steal_share: float | None = None
-    foreign_cpu_share: float | None = None
+    wait_share: float | None = None
 
 
 Purpose = Literal["compare", "confirm"]
@@ -160,7 +162,6 @@ class RoundRecord:
     samples: tuple[Sample, ...]
     purpose: Purpose = "compare"
     invalid_reason: str | None = None
-    conditions: Conditions | None = None
 
     @property
     def valid(self) -> bool:
@@ -337,9 +338,37 @@ class RunHeader:
 
 
 @dataclass(frozen=True, slots=True)
+class Selected:
+    """An arm that the first rounds selected on a group, to be confirmed against another arm there on fresh rounds."""
+
+    group: str
+    label: str
+    against: str
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What is confirmed, and by which rule it was selected, in a sentence."""
+
+    selected: tuple[Selected, ...]
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnd:
+    """The closing line of a run that ended by itself: how much it holds, and whether its budget left nothing out."""
+
+    rounds: int
+    groups: int
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
 class RunRecord:
     """A run as read back.
 
+    selection   what was confirmed; None where nothing was selected, or not yet
+    ended       the closing line; None where the run was interrupted, or lines were cut off
     damage      what of the file could not be read, in sentences
     unchained   numbers of lines that do not follow from the line before them: the file was changed
     """
@@ -351,6 +380,8 @@ class RunRecord:
     damage: tuple[str, ...] = ()
     path: str | None = None
     unchained: tuple[int, ...] = ()
+    selection: Selection | None = None
+    ended: RunEnd | None = None
 
     def group_record(self, key: str) -> GroupRecord | None:
         """The finished group of that key, or None while it is unfinished."""

@@ -23,7 +23,7 @@ from typing import Any
 
 from castbench.errors import RunFileError
 from castbench.plain import canonical_json, from_plain, sha256_of, to_plain
-from castbench.records import GroupRecord, RoundRecord, RunHeader, RunRecord
+from castbench.records import GroupRecord, RoundRecord, RunEnd, RunHeader, RunRecord, Selection
 
 SCHEMA = 2
 """Schema number of run files; docs/run-format.md keeps the history."""
@@ -91,6 +91,14 @@ class RunWriter:
         """Add a finished group."""
         self._append("group", record)
 
+    def append_selection(self, selection: Selection) -> None:
+        """Note what is confirmed on fresh rounds."""
+        self._append("selection", selection)
+
+    def append_end(self, end: RunEnd) -> None:
+        """Close a run that ended by itself; a resumed one goes on after it and ends again."""
+        self._append("end", end)
+
     def close(self) -> None:
         """Release the file."""
         os.close(self._descriptor)
@@ -132,7 +140,7 @@ def read_run(path: Path) -> RunRecord:
         raise RunFileError(f"{path} has no header; it is no castbench run file")
     return RunRecord(
         found.header, tuple(found.rounds), tuple(found.groups), tuple(found.resumed), tuple(damage), str(path),
-        tuple(found.unchained),
+        tuple(found.unchained), found.selection, found.ended,
     )  # fmt: skip
 
 
@@ -193,6 +201,8 @@ class _Reading:
     groups: list[GroupRecord] = field(default_factory=list)
     resumed: list[str] = field(default_factory=list)
     unchained: list[int] = field(default_factory=list)
+    selection: Selection | None = None
+    ended: RunEnd | None = None
 
     def take(self, number: int, line: bytes, before: bytes | None) -> None:
         """Add one line; RunFileError names it where it cannot be read."""
@@ -200,6 +210,7 @@ class _Reading:
             data = json.loads(line, parse_constant=_refuse_constant)
             kind = data.pop("kind")
             prev = data.pop("prev", None)
+            self.ended = None  # whatever follows an end goes on after it
             if before is not None and prev != _line_sha256(before):
                 self.unchained.append(number)
             if number == 1:
@@ -208,6 +219,10 @@ class _Reading:
                 self.rounds.append(_sane_round(from_plain(RoundRecord, data)))
             elif kind == "group":
                 self.groups.append(from_plain(GroupRecord, data))
+            elif kind == "selection":
+                self.selection = from_plain(Selection, data)
+            elif kind == "end":
+                self.ended = from_plain(RunEnd, data)
             elif kind == "resumed":
                 self.resumed.append(str(data["at"]))
             else:

@@ -8,7 +8,7 @@ from enum import StrEnum
 from castbench.plan import Arm
 from castbench.records import Caveat
 from castbench.stats import Estimate, Verdict
-from castbench.workload.spec import Batching, Demand, LengthDistribution
+from castbench.workload.spec import Batching, Demand, LengthDistribution, Regime
 
 
 class Recommendation(StrEnum):
@@ -69,7 +69,7 @@ class Configuration:
     label: str
     batch_size: int
     batching: Batching
-    regime: str = "eager"
+    regime: Regime = "eager"
 
     def __str__(self) -> str:
         how = f", {self.batching}" if self.batch_size > 1 else ""

@@ -146,7 +146,7 @@ def data_dependence(findings: Iterable[CaseFinding]) -> dict[str, float]:
 
 def configuration_of(group: Group, label: str) -> Configuration:
     """The configuration that a case of this group measures."""
-    return Configuration(label, group.shape.batch_size, group.batching)
+    return Configuration(label, group.shape.batch_size, group.batching, group.regime)
 
 
 def _why_incomplete(cases: Sequence[CaseFinding], longest: int) -> str | None:

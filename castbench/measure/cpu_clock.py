@@ -2,66 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from itertools import pairwise
+from itertools import count, pairwise
 from time import perf_counter_ns
-from typing import Protocol
 
-import torch
+from torch import Tensor
 
+from castbench.measure.clock import Step, WindowTimes
 from castbench.records import STEP_TIMES_KEPT
-
-Step = Callable[[int], torch.Tensor]
-
-SETTLE_SHARE = 0.25
-"""Untimed part before a window, as a share of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class WindowTimes:
-    """What a clock read over one window, in seconds; see records.Sample."""
-
-    elapsed_s: float
-    step_times_s: tuple[float, ...]
-    device_s: float | None = None
-    host_launch_s: float | None = None
-
-
-class Clock(Protocol):
-    """How windows are timed on one kind of device; `last_output` is the last step's."""
-
-    last_output: torch.Tensor
-
-    def configure(self, *, cold_cache: bool) -> None:
-        """Whether caches are emptied between steps."""
-
-    def settle(self, step: Step, step_s: float, window_s: float) -> None:
-        """Run untimed steps of about `step_s` each, so that a window of `window_s` begins in the arm's own state."""
-
-    def time_window(self, step: Step, steps: int) -> WindowTimes:
-        """Time steps 0 … steps-1 back to back."""
 
 
 class CpuClock:
     """perf_counter_ns around every step."""
 
-    last_output: torch.Tensor
+    last_output: Tensor
 
     def configure(self, *, cold_cache: bool) -> None:
         """CPU windows are always warm: there is no portable way to empty the caches."""
 
-    def settle(self, step: Step, step_s: float, window_s: float) -> None:
-        """Untimed steps for a quarter of a window, at least one, so that the caches hold this arm's data.
-
-        None where a step is as long as a window, because such a step settles itself.
-        """
-        if step_s >= window_s:
+    def settle(self, step: Step, seconds: float) -> None:
+        """Untimed steps for so long, at least one, so that the caches hold this arm's data; none for 0 seconds."""
+        if seconds <= 0:
             return
-        until = perf_counter_ns() + window_s * 1e9 * SETTLE_SHARE
-        self.last_output = step(0)
-        while perf_counter_ns() < until:
-            self.last_output = step(0)
+        until = perf_counter_ns() + seconds * 1e9
+        for index in count():
+            self.last_output = step(index)
+            if perf_counter_ns() >= until:
+                return
 
     def time_window(self, step: Step, steps: int) -> WindowTimes:
         """Wall time of every step and of the whole window."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from castbench.encoder.work import step_work
 from castbench.hardware.rates import DeviceRates
+from castbench.measure.window_rules import settle_s, shortest_window_s
 from castbench.plan import Group, Plan
 
 OVERHEAD_PER_EPOCH_S = 0.6
@@ -16,14 +17,14 @@ MEMORY_PASS_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class GroupEstimate:
-    """Expected seconds of a group up to the first look, its memory passes among them; the cap of its rounds, and the
-    arms whose 8 rounds do not fit.
+    """Expected seconds of a group up to the first look, the passes after its rounds among them; the cap of its rounds,
+    and the arms whose 8 rounds do not fit.
     """
 
     group: Group
     expected_s: float
     cap_s: float
-    memory_s: float
+    passes_s: float
     too_slow: tuple[str, ...]
 
 
@@ -45,15 +46,15 @@ class PlanEstimate:
         return sum(group.cap_s for group in self.groups)
 
 
-def estimate_plan(plan: Plan, rates: DeviceRates) -> PlanEstimate:
-    """The time a plan takes at `rates`, group by group."""
-    return PlanEstimate(tuple(_estimate_group(plan, group, rates) for group in plan.groups), rates)
+def estimate_plan(plan: Plan, rates: DeviceRates, device: str) -> PlanEstimate:
+    """The time a plan takes on `device` at `rates`, group by group."""
+    return PlanEstimate(tuple(_estimate_group(plan, group, rates, device) for group in plan.groups), rates)
 
 
-def window_seconds(plan: Plan, step_s: float) -> float:
-    """A window with its settling: at least the minimum window, at least one step; long steps settle themselves."""
-    shortest = plan.sampling.min_window_ms / 1e3
-    return step_s if step_s >= shortest else 1.25 * shortest + step_s
+def window_seconds(plan: Plan, step_s: float, device: str) -> float:
+    """A window with its settling: at least the shortest window, at least one step."""
+    shortest = shortest_window_s(device, plan.sampling)
+    return max(shortest, step_s) + settle_s(device, plan.sampling, step_s) + (step_s if step_s < shortest else 0.0)
 
 
 def group_cap_s(plan: Plan, group: Group) -> float:
@@ -61,18 +62,18 @@ def group_cap_s(plan: Plan, group: Group) -> float:
     return plan.sampling.max_seconds_per_case * len(plan.arms_of(group))
 
 
-def _estimate_group(plan: Plan, group: Group, rates: DeviceRates) -> GroupEstimate:
-    """One group: its rounds up to the first look, its worker processes, its memory passes."""
+def _estimate_group(plan: Plan, group: Group, rates: DeviceRates, device: str) -> GroupEstimate:
+    """One group: its rounds up to the first look, its worker processes, its passes."""
     rounds = plan.analysis.looks[0]
     arms = plan.arms_of(group)
     steps = {arm.label: rates.seconds(step_work(plan.served, arm, group.shape)) for arm in arms}
     epochs = sum(1 for end in plan.analysis.epoch_ends if end <= rounds)
-    round_s = sum(window_seconds(plan, step) for step in steps.values())
+    round_s = sum(window_seconds(plan, step, device) for step in steps.values())
     cap = group_cap_s(plan, group)
     expected = min(cap, rounds * round_s) + epochs * (OVERHEAD_PER_EPOCH_S + 2 * sum(steps.values()))
     memory = sum(MEMORY_PASS_S + 2 * steps[arm.label] for arm in arms if arm.role != "ceiling")
     too_slow = tuple(
         label for label, step in steps.items()
-        if rounds * window_seconds(plan, step) > plan.sampling.max_seconds_per_case
+        if rounds * window_seconds(plan, step, device) > plan.sampling.max_seconds_per_case
     ) if rounds * round_s > cap else ()  # fmt: skip
     return GroupEstimate(group, expected + memory, cap, memory, too_slow)

@@ -8,16 +8,18 @@ from __future__ import annotations
 import hashlib
 import math
 import random
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from castbench import __version__
 from castbench.encoder.work import step_work, weights_bytes
 from castbench.hardware.rates import FAKE_RATES
-from castbench.measure.rig import MemoryReading, Prepared
+from castbench.measure.rig import EnergyReading, MemoryReading, Prepared
 from castbench.plan import Arm, Group, Plan
 from castbench.records import STEP_TIMES_KEPT, Conditions, Environment, Sample
 
 _EPOCH_ZERO = datetime(2026, 1, 1, tzinfo=UTC)
+FAKE_MEMORY_BYTES = 64 * 1024**3
 NOISE_SD = 0.01
 """Standard deviation of the log of a window's time; drift shared by a round comes on top."""
 
@@ -35,8 +37,8 @@ class FakeRig:
         """A machine that says plainly that it is none."""
         return Environment(
             device="fake", device_name=FAKE_RATES.name, host="fake-host", os="none", python="none",
-            castbench=__version__, threads=1, cpu_cores=1, memory_bytes=64 * 1024**3,
-            device_memory_bytes=64 * 1024**3, load_average=0.0,
+            castbench=__version__, threads=1, cpu_cores=1, memory_bytes=FAKE_MEMORY_BYTES,
+            device_memory_bytes=FAKE_MEMORY_BYTES, load_average=0.0,
         )  # fmt: skip
 
     def identity(self) -> tuple[str, str, str]:
@@ -63,8 +65,18 @@ class FakeRig:
         self.pass_time(FAKE_RATES.seconds(work))
         return MemoryReading(round(work.activation_bytes), weights_bytes(plan.served, arm))
 
-    def open_epoch(self, plan: Plan, group: Group) -> FakeEpoch:
-        """A made-up worker process."""
+    def energy(self, plan: Plan, group: Group, arm: Arm) -> EnergyReading:  # noqa: ARG002 - the rig's signature
+        """A device that does not exist uses no energy."""
+        return EnergyReading(None, "the fake device has no energy readings")
+
+    def fits(self, plan: Plan, group: Group, arm: Arm, batch_size: int) -> bool:
+        """Whether weights and counted activations stay within the fake device's memory."""
+        work = step_work(plan.served, arm, replace(group.shape, batch_size=batch_size))
+        self.pass_time(FAKE_RATES.seconds(work))
+        return work.activation_bytes + weights_bytes(plan.served, arm) <= FAKE_MEMORY_BYTES
+
+    def open_epoch(self, plan: Plan, group: Group, *, one_at_a_time: bool = False) -> FakeEpoch:  # noqa: ARG002
+        """A made-up worker process, which has room for every arm."""
         return FakeEpoch(self, plan, group)
 
     def close(self) -> None:

@@ -5,6 +5,7 @@ CUDA: the caching allocator's own peak. CPU: growth of the peak resident set, wh
 
 from __future__ import annotations
 
+import gc
 import resource
 import sys
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from castbench.measure import cuda
+from castbench.measure.cuda import CudaRuntime, TorchCuda
 from castbench.measure.rig import MemoryReading
 
 _STATUS = Path("/proc/self/status")
@@ -21,17 +22,36 @@ _CLEAR_REFS = Path("/proc/self/clear_refs")
 _RESET_PEAK_RSS = "5"
 
 
-def measure(module: nn.Module, step: Callable[[int], torch.Tensor], device: torch.device) -> MemoryReading:
-    """Peak of the first step above what the process held before it."""
+def measure(
+    module: nn.Module, step: Callable[[int], torch.Tensor], device: torch.device, runtime: CudaRuntime | None = None
+) -> MemoryReading:
+    """Peak of the first step above what the process held before it; `runtime` is torch's on a CUDA device."""
     weights = sum(t.numel() * t.element_size() for t in (*module.parameters(), *module.buffers()))
     if device.type == "cuda":
-        before = cuda.reset_peak(device)
-        step(0)
-        return MemoryReading(cuda.peak_bytes(device) - before, weights)
+        return _measure_on_device(step, weights, runtime or TorchCuda(device))
     load_libraries()
     before = _reset_peak_rss()
     step(0)
     return MemoryReading(max(0, _peak_rss() - before), weights)
+
+
+def release(device: torch.device) -> None:
+    """Free what nothing refers to any more: on CUDA the allocator's cache goes back to the device."""
+    gc.collect()
+    if device.type == "cuda":
+        TorchCuda(device).release_cached()
+
+
+def _measure_on_device(step: Callable[[int], torch.Tensor], weights: int, runtime: CudaRuntime) -> MemoryReading:
+    """The caching allocator's peaks. What building left in its cache is given back first: it is not the step's."""
+    runtime.synchronize()
+    runtime.release_cached()
+    runtime.reset_peak()
+    before = runtime.allocator()
+    step(0)
+    runtime.synchronize()
+    after = runtime.allocator()
+    return MemoryReading(after.peak_bytes - before.allocated_bytes, weights, after.reserved_peak_bytes)
 
 
 def load_libraries() -> None:

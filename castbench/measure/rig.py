@@ -54,6 +54,15 @@ class EnergyReading:
     reason: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class TimedWindow:
+    """A window as a worker hands it over; `began_s` and `ended_s` are time.monotonic(), which all processes share."""
+
+    sample: Sample
+    began_s: float
+    ended_s: float
+
+
 class Epoch(Protocol):
     """One worker process (or its fake) with a group's arms built in it."""
 

@@ -1,44 +1,24 @@
-"""Decides what runs when: groups, rounds in fresh random order, looks, worker processes, budgets; appends as it goes.
+"""Decides what runs when: parity, groups from cheap to dear, the confirmation of what they select; budgets, time left.
 
-group:  parity ─▶ [ epoch: prepare every arm ─▶ round ─▶ round ─▶ … ] ─▶ [ epoch … ] ─▶ memory pass ─▶ group line
-round:  every arm once, order drawn anew; a round in which an arm fails is dropped and done again without it
+plan:  parity ─▶ group ─▶ group ─▶ … ─▶ selection ─▶ fresh rounds of the selected
 """
 
 from __future__ import annotations
 
-import math
-import random
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
-from castbench import stats
-from castbench.errors import HardwareError
-from castbench.findings import paired_log_ratio
 from castbench.hardware.rates import ROUGH_GPU_RATES, DeviceRates, rough_cpu_rates
+from castbench.measure.confirm import ConfirmRunner, Selector
 from castbench.measure.estimate import GroupEstimate, PlanEstimate, estimate_plan, group_cap_s
-from castbench.measure.rig import CaseFailed, Epoch, MemoryReading, Rig
+from castbench.measure.group import GroupRunner
+from castbench.measure.rig import CaseFailed, Rig
 from castbench.plan import Arm, Group, Plan
-from castbench.records import (
-    Caveat,
-    Conditions,
-    Environment,
-    GroupRecord,
-    Outcome,
-    RoundRecord,
-    RunRecord,
-    Sample,
-    Status,
-)
-from castbench.store import RunWriter, rounds_sha256
+from castbench.records import Environment, RunRecord, Status
+from castbench.store import RunWriter, read_run
 from castbench.workload.spec import Shape
 
-STEAL_LIMIT = 0.02
-"""Share of time taken by other guests of the host above which a group carries the caveat loaded-host."""
-OPENING_TRIES = 3
-"""Worker processes that may die at birth before the device is given up."""
-FOREIGN_LOAD_LIMIT = 0.75
-"""Load average beyond the threads castbench itself keeps busy, above which the host counts as loaded."""
 PACE_PRIOR = 0.25
 """Weight of the estimate against what was measured, as a share of the whole run."""
 
@@ -87,18 +67,27 @@ class PlanRunner:
 
     def __init__(
         self, plan: Plan, rig: Rig, writer: RunWriter, watcher: Watcher, environment: Environment,
-        *, done: RunRecord | None = None, budget_s: float | None = None,
+        *, done: RunRecord | None = None, budget_s: float | None = None, select: Selector = lambda _: None,
     ) -> None:  # fmt: skip
+        self._select = select
         self.plan, self.rig, self.writer, self.watcher = plan, rig, writer, watcher
         self.environment, self.done, self.budget_s = environment, done, budget_s
-        self.estimate: PlanEstimate = estimate_plan(plan, rates_for(environment.device, environment.threads))
+        self.estimate: PlanEstimate = estimate_plan(
+            plan, rates_for(environment.device, environment.threads), environment.device
+        )
         self._started_s = rig.now_s()
         self._parity: dict[str, float | CaseFailed] = {}
         self._out_of_memory: dict[str, list[Shape]] = {}
         self._spent: dict[str, float] = {}
 
     def run(self) -> bool:
-        """Measure the groups that are left, cheapest first; False when the budget ended before the last one."""
+        """Measure the groups that are left, cheapest first, and confirm what they select; False when the budget
+        ended before the last group.
+        """
+        return self._groups() and self._confirmations()
+
+    def _groups(self) -> bool:
+        """The groups that are left; False when the budget ended before the last one."""
         if all(map(self._is_done, self.plan.groups)):
             return True
         for arm in self.plan.arms:
@@ -113,6 +102,22 @@ class PlanRunner:
             began = self.rig.now_s()
             GroupRunner(self, group, number, limit_s).run()
             self._spent[group.key] = self.rig.now_s() - began
+        return True
+
+    def _confirmations(self) -> bool:
+        """Fresh rounds for what the run so far selects; False when the budget ended before them."""
+        record = read_run(self.writer.path)
+        selection = record.selection
+        if selection is None and self.plan.sampling.confirm:
+            selection = self._select(record)
+            if selection is not None:
+                self.writer.append_selection(selection)
+        selected = selection.selected if selection else ()
+        for key in dict.fromkeys(s.group for s in selected):
+            if self.budget_s is not None and self._elapsed_s() >= self.budget_s:
+                return False
+            pairs = [(s.label, s.against) for s in selected if s.group == key]
+            ConfirmRunner(self, record, self.plan.group(key), {label for pair in pairs for label in pair}).run()
         return True
 
     def parity(self, arm: Arm) -> float:
@@ -159,11 +164,11 @@ class PlanRunner:
         """What a group should take, at the pace seen so far."""
         return self._estimate_of(group).expected_s * self._pace()
 
-    def memory_passes_s(self, group: Group) -> float:
-        """What the memory passes of a group should take, kept free under a budget; without one they come on top."""
+    def passes_s(self, group: Group) -> float:
+        """What the passes after a group's rounds should take, kept free under a budget; without one they come on top."""
         if self.budget_s is None:
             return 0.0
-        return self._estimate_of(group).memory_s * self._pace()
+        return self._estimate_of(group).passes_s * self._pace()
 
     def _pace(self) -> float:
         """Measured over estimated seconds of the groups done so far, drawn towards 1 while few are done.
@@ -192,195 +197,3 @@ class PlanRunner:
 
     def _elapsed_s(self) -> float:
         return self.rig.now_s() - self._started_s
-
-
-class GroupRunner:
-    """One group from parity to its line in the run file."""
-
-    def __init__(self, run: PlanRunner, group: Group, number: int, limit_s: float) -> None:
-        self.run_, self.plan, self.rig, self.group, self.number = run, run.plan, run.rig, group, number
-        self._limit_s = limit_s - run.memory_passes_s(group)
-        self._began_s = self.rig.now_s()
-        self._alive = list(self.plan.arms_of(group))
-        self._outcomes: dict[str, Outcome] = {}
-        self._rounds: list[RoundRecord] = list(run.done.rounds_of(group.key)) if run.done else []
-        self._steps = {s.label: s.steps for r in self._rounds for s in r.samples}
-        self._epoch: Epoch | None = None
-        self._epoch_number = max((r.epoch for r in self._rounds), default=-1)
-        self._resumed_epoch = self._epoch_number
-        self._last_round_s = 0.0
-
-    def run(self) -> None:
-        """Measure the group and append its line; on Ctrl-C the finished rounds are in the file already."""
-        try:
-            self._check_parity()
-            while (stopped_by := self._stop_reason()) is None:
-                self._one_round()
-            if self._epoch_number == self._resumed_epoch and self._rounds:
-                self._current_epoch()  # all rounds came from an earlier session: learn again what ran
-        finally:
-            self._close_epoch()
-        self._measure_memory()
-        conditions = self.rig.conditions()
-        self.run_.writer.append_group(
-            GroupRecord(
-                self.group.key, len(self._rounds), stopped_by, tuple(self._outcomes.values()),
-                self.rig.now_s() - self._began_s, rounds_sha256(self._rounds), conditions,
-                _host_caveats(conditions, self.run_.environment),
-            )
-        )  # fmt: skip
-
-    def _check_parity(self) -> None:
-        """No number without a green check: arms whose check fails, or that outgrew memory before, are left out."""
-        for arm in tuple(self._alive):
-            smaller = self.run_.smaller_that_did_not_fit(arm, self.group.shape)
-            try:
-                if smaller is not None:
-                    at = f"batch {smaller.batch_size}, {smaller.seq_len} tokens"
-                    raise CaseFailed(Status.OOM, f"not tried: it ran out of memory at {at}")
-                self._tell(f"checking {arm.label}")
-                self._note(arm, parity_error=self.run_.parity(arm))
-            except CaseFailed as failure:
-                self._drop(arm, failure)
-
-    def _stop_reason(self) -> str | None:
-        """Why no further round is due, or None."""
-        if not any(arm.role != "ceiling" for arm in self._alive):
-            return "nothing-left"
-        done = len(self._rounds)
-        if done >= self.plan.analysis.looks[-1]:
-            return "rounds"
-        if done in self.plan.analysis.looks and self._is_settled():
-            return "precision"
-        spent = self.rig.now_s() - self._began_s
-        if done and spent + self._last_round_s > self._limit_s:
-            return "case-limit" if self.run_.budget_s is None else "budget"
-        return None
-
-    def _is_settled(self) -> bool:
-        """Whether every pair has a clear verdict or a narrow enough interval."""
-        policy = self.plan.sampling
-        for arm in self._alive:
-            if arm.role != "candidate":
-                continue
-            ratio = paired_log_ratio(self._rounds, arm.label, self.plan.baseline, self.plan)
-            if ratio is not None and not stats.is_settled(ratio, policy.same_within, policy.target_ci):
-                return False
-        return True
-
-    def _one_round(self) -> None:
-        """Every arm once in an order drawn for this round alone; recorded only if all of them succeed."""
-        epoch = self._current_epoch()
-        index = len(self._rounds)
-        order = list(self._alive)
-        random.Random(f"{self.plan.served.seed}|{self.group.key}|{index}").shuffle(order)
-        began = self.rig.now_s()
-        samples: list[Sample] = []
-        for place, arm in enumerate(order):
-            self._tell(arm.label)
-            try:
-                samples.append(epoch.window(arm, index, place, self._steps[arm.label]))
-            except CaseFailed as failure:
-                self._drop(arm, failure)
-                self._close_epoch()
-                return
-        self._last_round_s = self.rig.now_s() - began
-        if samples:
-            record = RoundRecord(self.group.key, index, self._epoch_number, tuple(samples))
-            self.run_.writer.append_round(record)
-            self._rounds.append(record)
-            if len(self._rounds) in self.plan.analysis.epoch_ends:
-                self._close_epoch()
-
-    def _current_epoch(self) -> Epoch:
-        """The open worker process, or a fresh one with every arm prepared that can be."""
-        while self._epoch is None:
-            self._epoch = self._opened_epoch()
-            self._epoch_number += 1
-            for step in (self._prepare, self._fix_steps):
-                for arm in tuple(self._alive):
-                    self._tell(f"preparing {arm.label}")
-                    try:
-                        step(self._epoch, arm)
-                    except CaseFailed as failure:
-                        self._drop(arm, failure)
-                        if failure.epoch_lost:
-                            self._close_epoch()
-                            break
-                if self._epoch is None:
-                    break
-        return self._epoch
-
-    def _opened_epoch(self) -> Epoch:
-        """A fresh worker; HardwareError where none can be had after some tries."""
-        for _ in range(OPENING_TRIES - 1):
-            try:
-                return self.rig.open_epoch(self.plan, self.group)
-            except CaseFailed:
-                continue
-        try:
-            return self.rig.open_epoch(self.plan, self.group)
-        except CaseFailed as failure:
-            raise HardwareError(f"no worker process can be started on {self.rig.device}: {failure.reason}") from None
-
-    def _prepare(self, epoch: Epoch, arm: Arm) -> None:
-        """Build an arm and run it for the first time."""
-        prepared = epoch.prepare(arm)
-        self._note(arm, ran_as=prepared.ran_as, facts=prepared.facts)
-
-    def _fix_steps(self, epoch: Epoch, arm: Arm) -> None:
-        """Steps per window, the same for the whole group: fixed once, and only when all arms are warm.
-
-        An arm timed while the process was still cold would get shorter windows than an equal one timed after it.
-        """
-        if arm.label not in self._steps:
-            shortest_s = self.plan.sampling.min_window_ms / 1e3
-            self._steps[arm.label] = max(1, math.ceil(shortest_s / max(epoch.step_s(arm), 1e-9)))
-
-    def _measure_memory(self) -> None:
-        """The memory pass, apart from timing because tracking disturbs it; a failure there loses no timing."""
-        for arm in self._alive:
-            if arm.role == "ceiling":
-                continue
-            self._tell(f"memory of {arm.label}")
-            try:
-                reading = self.rig.memory(self.plan, self.group, arm)
-            except CaseFailed as failure:
-                reading = MemoryReading(None, None)
-                self._note(arm, reason=f"memory pass: {failure.reason}")
-            self._note(arm, peak_bytes=reading.peak_bytes, weights_bytes=reading.weights_bytes)
-
-    def _note(self, arm: Arm, **facts: object) -> None:
-        """Add what is known of an arm to its outcome."""
-        known = self._outcomes.get(arm.label, Outcome(arm.label, Status.OK))
-        self._outcomes[arm.label] = replace(known, **facts)  # type: ignore[arg-type]
-
-    def _drop(self, arm: Arm, failure: CaseFailed) -> None:
-        """Give up one arm on this group; the others go on."""
-        self._alive.remove(arm)
-        self._note(arm, status=failure.status, reason=failure.reason)
-        if failure.status is Status.OOM:
-            self.run_.note_out_of_memory(arm, self.group.shape)
-        self.run_.watcher.failed(self.group, arm, failure.status, failure.reason)
-
-    def _close_epoch(self) -> None:
-        """End the worker process, if one is open."""
-        if self._epoch is not None:
-            self._epoch.close()
-            self._epoch = None
-
-    def _tell(self, doing: str) -> None:
-        """Report progress with an honest guess at what this group still needs."""
-        rounds = len(self._rounds)
-        if self._last_round_s:
-            left = (self.run_.next_look(rounds) - rounds) * self._last_round_s
-        else:
-            left = self.run_.expected_s(self.group)
-        self.run_.report(self.group, self.number, rounds, doing, min(left, self._limit_s))
-
-
-def _host_caveats(conditions: Conditions, environment: Environment) -> tuple[Caveat, ...]:
-    """loaded-host where other work took a noticeable share of the CPU while the group ran."""
-    foreign = (conditions.load_average or 0.0) - (environment.threads or 1)
-    stolen = conditions.steal_share or 0.0
-    return (Caveat.LOADED_HOST,) if foreign > FOREIGN_LOAD_LIMIT or stolen > STEAL_LIMIT else ()

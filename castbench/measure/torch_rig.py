@@ -10,6 +10,7 @@ import signal
 import time
 import uuid
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from importlib import import_module
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import castbench
 from castbench.errors import HardwareError
 from castbench.hardware import cpu, nvml
-from castbench.measure.rig import CaseFailed, MemoryReading, Prepared
+from castbench.measure.rig import CaseFailed, EnergyReading, MemoryReading, Prepared, TimedWindow
 from castbench.plan import Arm, Group, Plan
 from castbench.records import Conditions, Environment, Sample, Status
 
@@ -32,18 +33,22 @@ START_TIMEOUT_S = 180.0
 """Importing torch for the first time, on a cold disk."""
 STEP_TIMEOUT_FLOOR_S = 60.0
 """No window is given up earlier than this."""
+COMPILE_TIMEOUT_S = 600.0
+"""What torch.compile may take on top, for every arm."""
 _MEASURED_ROOMS = ("mechanisms", "encoder", "measure")
 
 
 class Worker:
     """A child process that answers commands one at a time."""
 
-    def __init__(self, device: str, threads: int | None) -> None:
+    def __init__(self, device: str, threads: int | None, memory_limit_bytes: int | None = None) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["castbench.measure.worker"])
         self._connection: Connection
         self._connection, theirs = context.Pipe()
-        self._process: ForkServerProcess = context.Process(target=_serve, args=(theirs, device, threads), daemon=True)
+        self._process: ForkServerProcess = context.Process(
+            target=_serve, args=(theirs, device, threads, memory_limit_bytes), daemon=True
+        )
         # The fork server is born here and must not be ended by the Ctrl-C that this process will handle.
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
@@ -88,20 +93,27 @@ class Worker:
         return CaseFailed(Status.CRASH, f"the worker process died ({name})", epoch_lost=True)
 
 
-def _serve(connection: Connection, device: str, threads: int | None) -> None:
+def _serve(connection: Connection, device: str, threads: int | None, memory_limit_bytes: int | None) -> None:
     """Entry of a worker process; the module that imports torch is preloaded in the fork server."""
     worker = import_module("castbench.measure.worker")
     # A parent that is gone or interrupted has told its user already; a worker's traceback would only frighten.
     with suppress(KeyboardInterrupt, BrokenPipeError, ConnectionError):
-        worker.serve(connection, worker.WorkerSetup(device, threads))
+        worker.serve(connection, worker.WorkerSetup(device, threads, memory_limit_bytes))
 
 
 class TorchRig:
-    """Measures on `cpu` or `cuda:N`, every epoch and every pass in a process of its own."""
+    """Measures on `cpu` or `cuda:N`, every epoch and every pass in a process of its own.
 
-    def __init__(self, device: str, threads: int | None) -> None:
+    On a CPU no worker may map more memory than is available now (or `memory_limit_bytes`), so that a case that does not
+    fit fails by itself, instead of the system choosing whom to kill.
+    """
+
+    def __init__(self, device: str, threads: int | None, memory_limit_bytes: int | None = None) -> None:
         self.device, self._threads = device, threads
         self._steal = cpu.StealMeter()
+        if device == "cpu" and memory_limit_bytes is None:
+            memory_limit_bytes = cpu.read_host().memory_available_bytes
+        self._memory_limit_bytes = memory_limit_bytes
 
     def environment(self) -> Environment:
         """The host, read here, and the device, read by a worker."""
@@ -146,32 +158,52 @@ class TorchRig:
         reading: MemoryReading = self._once("memory", _limit_s(plan), plan=plan, group=group, arm=arm)
         return reading
 
-    def open_epoch(self, plan: Plan, group: Group) -> TorchEpoch:
+    def energy(self, plan: Plan, group: Group, arm: Arm) -> EnergyReading:
+        """Blocks of steps in a worker of their own, the meter read from here."""
+        return EnergyReading(None, "this device has no energy readings")
+
+    def fits(self, plan: Plan, group: Group, arm: Arm, batch_size: int) -> bool:
+        """One step in a worker of its own; only out of memory means that it does not fit, anything else is raised."""
+        sized = replace(group, shape=replace(group.shape, batch_size=batch_size))
+        try:
+            self._once("fits", _limit_s(plan), plan=plan, group=sized, arm=arm)
+        except CaseFailed as failure:
+            if failure.status is Status.OOM:
+                return False
+            raise
+        return True
+
+    def open_epoch(self, plan: Plan, group: Group, *, one_at_a_time: bool = False) -> TorchEpoch:
         """A fresh worker for a group."""
-        return TorchEpoch(Worker(self.device, self._threads), plan, group)
+        return TorchEpoch(self._worker(), plan, group, one_at_a_time)
 
     def close(self) -> None:
         """Workers are closed with their epochs."""
 
     def _once(self, command: str, timeout_s: float, **arguments: Any) -> Any:
-        """One command in a fresh worker of this rig's."""
-        return _ask_once(self.device, self._threads, command, timeout_s, **arguments)
+        """One command in a fresh worker of this rig's; CaseFailed as from `Worker.ask`."""
+        return _answered(self._worker(), command, timeout_s, **arguments)
+
+    def _worker(self) -> Worker:
+        """A fresh worker on this rig's device."""
+        return Worker(self.device, self._threads, self._memory_limit_bytes)
 
 
 class TorchEpoch:
     """A worker process that holds a group's arms."""
 
-    def __init__(self, worker: Worker, plan: Plan, group: Group) -> None:
+    def __init__(self, worker: Worker, plan: Plan, group: Group, one_at_a_time: bool) -> None:
         self._worker, self._limit_s = worker, _limit_s(plan)
+        self._prepare_limit_s = self._limit_s + (COMPILE_TIMEOUT_S if group.regime == "compiled" else 0.0)
         try:
-            worker.ask("open", START_TIMEOUT_S, plan=plan, group=group)
+            worker.ask("open", START_TIMEOUT_S, plan=plan, group=group, one_at_a_time=one_at_a_time)
         except CaseFailed:
             worker.close()
             raise
 
     def prepare(self, arm: Arm) -> Prepared:
         """Build and warm up in the worker."""
-        prepared: Prepared = self._worker.ask("prepare", self._limit_s, arm=arm)
+        prepared: Prepared = self._worker.ask("prepare", self._prepare_limit_s, arm=arm)
         return prepared
 
     def step_s(self, arm: Arm) -> float:
@@ -181,10 +213,10 @@ class TorchEpoch:
 
     def window(self, arm: Arm, round_index: int, order: int, steps: int) -> Sample:
         """One window in the worker."""
-        sample: Sample = self._worker.ask(
+        timed: TimedWindow = self._worker.ask(
             "window", self._limit_s, arm=arm, round_index=round_index, order=order, steps=steps
         )
-        return sample
+        return timed.sample
 
     def close(self) -> None:
         """End the worker."""
@@ -211,14 +243,13 @@ def usable_device(asked: str) -> str:
 def _asked_of(device: str, threads: int | None, command: str, **arguments: Any) -> Any:
     """A fresh worker's answer; HardwareError where no worker can be had, since then nothing can be measured."""
     try:
-        return _ask_once(device, threads, command, START_TIMEOUT_S, **arguments)
+        return _answered(Worker(device, threads), command, START_TIMEOUT_S, **arguments)
     except CaseFailed as failure:
         raise HardwareError(f"{device} cannot be used: {failure.reason}") from None
 
 
-def _ask_once(device: str, threads: int | None, command: str, timeout_s: float, **arguments: Any) -> Any:
-    """One command in a fresh worker; CaseFailed as from `Worker.ask`."""
-    worker = Worker(device, threads)
+def _answered(worker: Worker, command: str, timeout_s: float, **arguments: Any) -> Any:
+    """A worker's answer to its only command."""
     try:
         return worker.ask(command, timeout_s, **arguments)
     finally:

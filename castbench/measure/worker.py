@@ -7,7 +7,9 @@ A worker is forked from a server that has torch imported, is used for one epoch 
 
 from __future__ import annotations
 
+import math
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -19,9 +21,16 @@ from torch import nn
 
 from castbench.encoder.inputs import Batch, make_pool
 from castbench.encoder.model import build_timed, make_step
-from castbench.measure import cpu_clock, cuda, memory, parity, torch_facts
+from castbench.hardware.scheduling import read_scheduling
+from castbench.measure import memory, parity, regimes, torch_facts
+from castbench.measure.address_space import limit_address_space
+from castbench.measure.clock import Clock
+from castbench.measure.cpu_clock import CpuClock
+from castbench.measure.cuda import TorchCuda
+from castbench.measure.cuda_clock import CudaClock
 from castbench.measure.device_facts import DeviceFacts
-from castbench.measure.rig import CaseFailed, MemoryReading, Prepared
+from castbench.measure.rig import CaseFailed, MemoryReading, Prepared, TimedWindow
+from castbench.measure.window_rules import settle_s
 from castbench.plan import Arm, Group, Plan
 from castbench.records import CLUSTERED_TIME_RATIO, Sample, Status
 
@@ -36,10 +45,13 @@ _LONG_STEP_S = 0.3
 
 @dataclass(frozen=True, slots=True)
 class WorkerSetup:
-    """What a worker is told at birth: device as torch names it, and how many threads it may use."""
+    """What a worker is told at birth: device as torch names it, how many threads it may use, and how many bytes it may
+    map beyond what it has at birth, so that a step that is too large fails here and nobody else is killed for it.
+    """
 
     device: str
     threads: int | None
+    memory_limit_bytes: int | None = None
 
 
 def serve(connection: Connection, setup: WorkerSetup) -> None:
@@ -47,6 +59,8 @@ def serve(connection: Connection, setup: WorkerSetup) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if setup.threads is not None:
         torch.set_num_threads(setup.threads)
+    if setup.memory_limit_bytes is not None:
+        limit_address_space(setup.memory_limit_bytes)
     bench = Bench(torch.device(setup.device))
     while True:
         try:
@@ -65,8 +79,15 @@ def _answer(command: Callable[..., Any], arguments: dict[str, Any]) -> tuple[Any
     except (MemoryError, torch.OutOfMemoryError) as error:
         return ("failed", Status.OOM, _first_line(error))
     except Exception as error:
-        status = Status.OOM if "can't allocate memory" in str(error) else Status.ERROR
+        if (fault := regimes.compile_fault(error)) is not None:
+            return ("failed", Status.UNSUPPORTED, fault)
+        status = Status.OOM if _is_out_of_memory(error) else Status.ERROR
         return ("failed", status, f"{type(error).__name__}: {_first_line(error)}")
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether torch's CPU allocator, or the C++ runtime below it, ran out of memory: both come as RuntimeError."""
+    return any(words in str(error) for words in ("can't allocate memory", "std::bad_alloc", "Cannot allocate memory"))
 
 
 def _first_line(error: BaseException) -> str:
@@ -82,7 +103,6 @@ class Built:
     module: nn.Module
     pool: tuple[Batch, ...]
     step: Callable[[int], torch.Tensor]
-    warm_step_s: float = 0.0
 
 
 class Bench:
@@ -90,10 +110,12 @@ class Bench:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._clock: cpu_clock.Clock = cuda.CudaClock(device) if device.type == "cuda" else cpu_clock.CpuClock()
+        self._clock: Clock = CudaClock(TorchCuda(device)) if device.type == "cuda" else CpuClock()
         self._plan: Plan | None = None
         self._group: Group | None = None
         self._built: dict[str, Built] = {}
+        self._warm_step_s: dict[str, float] = {}
+        self._one_at_a_time = False
 
     def facts(self) -> DeviceFacts:
         """What torch says of itself and of the device."""
@@ -107,52 +129,66 @@ class Bench:
         """Why this device cannot run that dtype, or None."""
         return torch_facts.cannot_run_sentence(self._device, dtype)
 
-    def open(self, plan: Plan, group: Group) -> None:
-        """Begin an epoch on a group."""
+    def open(self, plan: Plan, group: Group, one_at_a_time: bool) -> None:
+        """Begin an epoch on a group; `one_at_a_time` keeps one arm on the device, built anew when its turn comes."""
         torch.manual_seed(plan.served.seed)
-        self._plan, self._group = plan, group
+        self._plan, self._group, self._one_at_a_time = plan, group, one_at_a_time
         self._clock.configure(cold_cache=plan.served.scope == "attention")
 
     def prepare(self, arm: Arm) -> Prepared:
-        """Build an arm and warm it up; NONFINITE where its output is not finite.
+        """Build an arm and warm it up; NONFINITE where its output is not finite, PARITY where its regime changes it.
 
         The first step also pays for lazy initialisation, so a second one is timed, unless the first was so long that
         this no longer matters.
         """
-        plan, group = self._opened()
-        built = self._built[arm.label] = self._build(plan, group, arm)
-        built.warm_step_s = self._clock.time_window(built.step, 1).elapsed_s
-        if built.warm_step_s < _LONG_STEP_S:
-            built.warm_step_s = self._clock.time_window(built.step, 1).elapsed_s
+        built = self._ready(arm)
+        first_s = self._warm_step_s[arm.label] = self._clock.time_window(built.step, 1).elapsed_s
+        if first_s < _LONG_STEP_S or self._opened()[1].regime == "compiled":
+            self._warm_step_s[arm.label] = self._clock.time_window(built.step, 1).elapsed_s
         self._require_finite()
+        self._require_same_as_eager(built)
         attention = _attention_of(built.module)
         facts = self._data_facts(built, attention)
-        return Prepared(built.warm_step_s, getattr(attention, "ran_as", None), facts)
+        return Prepared(self._warm_step_s[arm.label], getattr(attention, "ran_as", None), facts)
 
     def step_s(self, arm: Arm) -> float:
         """Median of some warm steps, now that every arm of the group is built and the process is warm."""
-        built = self._built[arm.label]
-        if built.warm_step_s < _LONG_STEP_S:
+        if self._warm_step_s[arm.label] < _LONG_STEP_S:
+            built = self._ready(arm)
             times = [self._clock.time_window(built.step, 1).elapsed_s for _ in range(_CALIBRATION_STEPS)]
-            built.warm_step_s = median(times)
-        return built.warm_step_s
+            self._warm_step_s[arm.label] = median(times)
+        return self._warm_step_s[arm.label]
 
-    def window(self, arm: Arm, round_index: int, order: int, steps: int) -> Sample:
+    def window(self, arm: Arm, round_index: int, order: int, steps: int) -> TimedWindow:
         """Settle, then time `steps` steps, starting at the same place of the pool for every arm of the round."""
         plan, _ = self._opened()
-        built = self._built[arm.label]
-        self._clock.settle(built.step, built.warm_step_s, plan.sampling.min_window_ms / 1e3)
+        built = self._ready(arm)
         offset = round_index * steps
 
         def step(index: int) -> torch.Tensor:
             return built.step(offset + index)
 
+        began_s = time.monotonic()
+        self._clock.settle(built.step, settle_s(str(self._device), plan.sampling, self._warm_step_s[arm.label]))
+        before = read_scheduling()
         times = self._clock.time_window(step, steps)
+        after = read_scheduling()
+        ended_s = time.monotonic()
         self._require_finite()
-        return Sample(
+        sample = Sample(
             arm.label, order, steps, times.elapsed_s, times.step_times_s,
-            device_s=times.device_s, host_launch_s=times.host_launch_s,
+            device_s=times.device_s, host_launch_s=times.host_launch_s, preempted=after.preempted - before.preempted,
+            waited_s=before.waited_s_until(after), invalid_reason=times.invalid_reason,
         )  # fmt: skip
+        return TimedWindow(sample, began_s, ended_s)
+
+    def block(self, arm: Arm, seconds: float) -> TimedWindow:
+        """Steps back to back for about so long, for the energy pass: nothing is read between them."""
+        built = self._ready(arm)
+        steps = max(1, math.ceil(seconds / max(self._warm_step_s[arm.label], 1e-9)))
+        began_s = time.monotonic()
+        times = self._clock.time_window(built.step, steps)
+        return TimedWindow(Sample(arm.label, 0, steps, times.elapsed_s), began_s, began_s + times.elapsed_s)
 
     def parity_error(self, plan: Plan, arm: Arm) -> float:
         """The arm against its reference on small shapes."""
@@ -163,12 +199,27 @@ class Bench:
         built = self._build(plan, group, arm, pool_size=1)
         return memory.measure(built.module, built.step, self._device)
 
+    def fits(self, plan: Plan, group: Group, arm: Arm) -> None:
+        """One step, in a process that has done nothing else; raises where it does not fit."""
+        built = self._build(plan, group, arm, pool_size=1)
+        self._clock.time_window(built.step, 1)
+
+    def _ready(self, arm: Arm) -> Built:
+        """The arm, built if it is not on the device; warmed by its settling."""
+        if arm.label not in self._built:
+            if self._one_at_a_time:
+                self._built.clear()
+                memory.release(self._device)
+            plan, group = self._opened()
+            self._built[arm.label] = self._build(plan, group, arm)
+        return self._built[arm.label]
+
     def _build(self, plan: Plan, group: Group, arm: Arm, pool_size: int = 8) -> Built:
         """The timed module of an arm with its inputs and its step."""
         dtype = _DTYPES[plan.served.dtype]
         module = build_timed(plan.served, arm).to(self._device, dtype)
         pool = make_pool(plan.served, plan.mix, group, plan.served.seed, pool_size, self._device, dtype)
-        return Built(module, pool, make_step(module, pool, plan.served.phase))
+        return Built(module, pool, regimes.timed_step(group.regime, module, pool, plan.served.phase, self._device))
 
     def _data_facts(self, built: Built, attention: nn.Module | None) -> tuple[tuple[str, float], ...]:
         """What a mechanism that depends on its data did with it, and how much its time depends on it."""
@@ -177,11 +228,11 @@ class Bench:
             return ()
         seen: list[tuple[Any, ...]] = []
         hook = attention.register_forward_pre_hook(lambda _, inputs: seen.append(inputs))
-        built.step(0)
+        plan, group = self._opened()
+        make_step(built.module, built.pool, plan.served.phase)(0)
         hook.remove()
         with torch.no_grad():
             facts = dict(describe(*seen[0]))
-        plan, group = self._opened()
         facts[CLUSTERED_TIME_RATIO] = self._clustered_time_ratio(built, plan, group)
         return tuple(sorted(facts.items()))
 
@@ -189,12 +240,22 @@ class Bench:
         """Time on inputs that are clustered by construction over time on the pool, steps alternating."""
         dtype = _DTYPES[plan.served.dtype]
         pool = make_pool(plan.served, plan.mix, group, plan.served.seed, 1, self._device, dtype, clustered=True)
-        clustered = make_step(built.module, pool, plan.served.phase)
+        clustered = regimes.timed_step(group.regime, built.module, pool, plan.served.phase, self._device)
         pairs = [
             (self._clock.time_window(clustered, 1).elapsed_s, self._clock.time_window(built.step, 1).elapsed_s)
             for _ in range(_REGIME_STEPS)
         ]
         return min(c for c, _ in pairs) / min(i for _, i in pairs)
+
+    def _require_same_as_eager(self, built: Built) -> None:
+        """PARITY where a regime other than eager changes what comes out; parity itself is checked eagerly."""
+        plan, group = self._opened()
+        if group.regime == "eager" or plan.served.phase == "training":
+            return
+        wanted = make_step(built.module, built.pool, "inference")(0).double()
+        error = float((built.step(0).double() - wanted).norm() / wanted.norm().clamp(min=1e-30))
+        if not error <= parity.TOLERANCE[_DTYPES[plan.served.dtype]]:
+            raise CaseFailed(Status.PARITY, f"{group.regime} differs from eager by {error:.2g} of the output's norm")
 
     def _require_finite(self) -> None:
         """NONFINITE unless the last step's output is finite throughout."""

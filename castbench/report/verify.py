@@ -77,14 +77,14 @@ def _chain_problems(record: RunRecord) -> Iterator[str]:
 
 def _round_problems(record: RunRecord) -> Iterator[str]:
     """Rounds that are missing, doubled, or of a group or arm that was never planned."""
-    counted = Counter((r.group, r.round) for r in record.rounds)
-    yield from (f"{group} has round {number} {times} times" for (group, number), times in counted.items() if times > 1)
+    counted = Counter((r.group, r.purpose, r.round) for r in record.rounds)
+    yield from (f"{group} has round {number} {times} times" for (group, _, number), times in counted.items() if times > 1)
     planned = {group.key: group for group in record.header.plan.groups}
     for key in dict.fromkeys(r.group for r in record.rounds):
         if key not in planned:
             yield f"{key} is not in the plan"
             continue
-        numbers = [r.round for r in record.rounds if r.group == key]
+        numbers = [r.round for r in record.rounds if (r.group, r.purpose) == (key, "compare")]
         if numbers != list(range(len(numbers))):
             yield f"{key} has rounds {numbers}"
         known = {arm.label for arm in record.header.plan.arms_of(planned[key])}
@@ -98,7 +98,8 @@ def _order_problems(record: RunRecord) -> Iterator[str]:
     for r in record.rounds:
         ran = [s.label for s in sorted(r.samples, key=lambda s: s.order)]
         drawn = [arm.label for arm in plan.arms if arm.label in set(ran)]
-        random.Random(f"{plan.served.seed}|{r.group}|{r.round}").shuffle(drawn)
+        which = f"{r.round}" if r.purpose == "compare" else f"{r.purpose}|{r.round}"
+        random.Random(f"{plan.served.seed}|{r.group}|{which}").shuffle(drawn)
         if ran != drawn:
             yield f"{r.group} round {r.round} ran in another order than its seed draws"
 
@@ -109,7 +110,7 @@ def _group_problems(record: RunRecord) -> Iterator[str]:
         if times > 1:
             yield f"{key} was closed {times} times"
     for group in record.groups:
-        rounds = [r for r in record.rounds if r.group == group.group]
+        rounds = record.rounds_of(group.group)
         if len(rounds) != group.rounds:
             yield f"{group.group} was closed with {group.rounds} rounds and has {len(rounds)}"
         elif rounds_sha256(rounds) != group.rounds_sha256:
@@ -122,7 +123,7 @@ def _case_problems(record: RunRecord) -> Iterator[str]:
     for finding in case_findings(record):
         if finding.mean_step_s is None:
             continue
-        rounds = [r for r in record.rounds if r.group == finding.group.key and r.valid]
+        rounds = [r for r in record.rounds if r.group == finding.group.key and r.valid and r.purpose == "compare"]
         times = _window_means(rounds, finding.arm.label)
         where = f"{finding.group.key} {finding.arm.label}"
         if not _close(fmean(times.values()), finding.mean_step_s):

@@ -16,8 +16,9 @@ TORCH_ROOMS = (
     "mechanisms/*/module.py", "mechanisms/*/reference.py",
     "mechanisms/dense_reference.py", "mechanisms/*/kernels/*.py",
     "encoder/model.py", "encoder/inputs.py", "encoder/training.py",
-    "measure/cuda.py", "measure/cpu_clock.py", "measure/memory.py", "measure/parity.py", "measure/worker.py",
-    "measure/torch_facts.py", "measure/doctor.py",
+    "measure/clock.py", "measure/cpu_clock.py", "measure/cuda.py", "measure/cuda_clock.py",
+    "measure/cuda_graph.py", "measure/memory.py", "measure/parity.py", "measure/worker.py",
+    "measure/torch_facts.py", "measure/doctor.py", "measure/regimes.py",
 )  # fmt: skip
 PURE_ROOMS = ("cost/*.py", "stats.py", "plan.py", "findings.py")
 COMMANDS = (

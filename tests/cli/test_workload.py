@@ -39,7 +39,7 @@ def _estimate(monkeypatch: pytest.MonkeyPatch) -> None:
         def estimate(group: Group) -> GroupEstimate:
             cap_s = plan.sampling.max_seconds_per_case * len(plan.arms_of(group))
             too_slow = ("naive",) if group.key in SLOW else ()
-            return GroupEstimate(group, expected_s=3.0, cap_s=cap_s, memory_s=1.0, too_slow=too_slow)
+            return GroupEstimate(group, expected_s=3.0, cap_s=cap_s, passes_s=1.0, too_slow=too_slow)
 
         rates = replace(FAKE_RATES, name=f"rates of {device}")
         return PlanEstimate(tuple(map(estimate, plan.groups)), rates)
