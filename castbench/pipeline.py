@@ -9,6 +9,7 @@ import hashlib
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -108,6 +109,16 @@ def open_rig(device: str, dtype: str, seed: int, threads: int | None = None) -> 
     rig = TorchRig(usable_device(device), threads)
     rig.require_usable(dtype)
     return rig
+
+
+def require_alone(rig: Rig) -> None:
+    """HardwareError unless it is known that nobody else computes on the rig's GPU."""
+    others = rig.others()
+    if others is None:
+        raise HardwareError(f"--exclusive: it cannot be told whether others use {rig.device}; see castbench doctor")
+    if others:
+        named = ", ".join(str(pid) for pid in others)
+        raise HardwareError(f"--exclusive: {rig.device} is used by others (pid {named}); stop them or leave it out")
 
 
 def measure(
@@ -271,14 +282,16 @@ def _against_itself(profile: WorkloadProfile, seconds: float, threads: int | Non
 
     middle = profile.lengths.tokens[len(profile.lengths.tokens) // 2]
     twins = tuple(replace(profile.mechanisms[0], label=label) for label in ("a", "b"))
-    policy = SamplingPolicy(target_ci=1e-6, max_seconds_per_case=seconds, same_within=0.0, min_window_ms=50.0)
+    policy = SamplingPolicy(
+        target_ci=1e-6, max_seconds_per_case=seconds, same_within=0.0, min_window_ms=50.0, energy=False, confirm=False
+    )
     twin = replace(
         profile, mechanisms=twins, baseline="a", lengths=from_shares([(middle, 1.0)]), sampling=policy, batch_sizes=(1,)
     )
     full = make_plan(twin)
     plan = replace(full, arms=tuple(arm for arm in full.arms if arm.role != "ceiling"))
     rig = open_rig("auto", profile.dtype, profile.seed, threads)
-    with tempfile.TemporaryDirectory() as directory:
+    with closing(rig), tempfile.TemporaryDirectory() as directory:
         return measure(twin, plan, rig, Silent(), out=Path(directory) / "aa.jsonl", budget_s=seconds)
 
 
@@ -316,15 +329,22 @@ def _run(
     try:
         complete = runner.run()
     except KeyboardInterrupt:
-        kept = len(read_run_file(writer.path).rounds)
-        raise Interrupted(
-            f"interrupted; {kept} round{'' if kept == 1 else 's'} kept in {writer.path}\n"
-            f"go on with: castbench profile --resume {writer.path}\n"
-            f"see what there is with: castbench report {writer.path}"
-        ) from None
+        raise Interrupted(f"interrupted; {_kept(writer.path)}") from None
+    except HardwareError as error:
+        raise HardwareError(f"{error}\n{_kept(writer.path)}") from None
     held = read_run_file(writer.path)
     writer.append_end(RunEnd(len(held.rounds), len(held.groups), complete))
     return complete
+
+
+def _kept(path: Path) -> str:
+    """What of a run that ended early is in its file, and what can be done with it."""
+    kept = len(read_run_file(path).rounds)
+    return (
+        f"{kept} round{'' if kept == 1 else 's'} kept in {path}\n"
+        f"go on with: castbench profile --resume {path}\n"
+        f"see what there is with: castbench report {path}"
+    )
 
 
 def _selected(record: RunRecord) -> Selection | None:

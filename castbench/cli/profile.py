@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +12,7 @@ import typer
 from castbench.cli.settings import note, settings_of
 
 if TYPE_CHECKING:
+    from castbench.measure.rig import Rig
     from castbench.pipeline import Measured
     from castbench.plan import Plan
     from castbench.workload.spec import WorkloadProfile
@@ -31,6 +33,9 @@ def profile_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     seed: Annotated[int | None, typer.Option(min=0, max=2**63 - 1, help="Replaces the profile's seed.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads a worker may use.")] = None,
+    exclusive: Annotated[
+        bool, typer.Option("--exclusive", help="Refuse a GPU that others use; without this, it is pointed out.")
+    ] = False,
     only: Annotated[
         list[str] | None, typer.Option(help="Measure only this label (repeatable) and the baseline.")
     ] = None,
@@ -44,7 +49,7 @@ def profile_command(
       castbench profile mine.yaml --dry-run
       castbench profile --resume latest
     """
-    asked = _Asked(workload, device, dry_run, out, seed, threads, tuple(only or ()), _budget_s(budget))
+    asked = _Asked(workload, device, dry_run, out, seed, threads, exclusive, tuple(only or ()), _budget_s(budget))
     measured = _new_run(context, asked) if resume is None else _resumed(context, resume, asked)
     if measured is not None:
         _show(context, measured, as_json=as_json)
@@ -60,6 +65,7 @@ class _Asked:
     out: Path | None
     seed: int | None
     threads: int | None
+    exclusive: bool
     only: tuple[str, ...]
     budget_s: float | None
 
@@ -96,10 +102,25 @@ def _new_run(context: typer.Context, asked: _Asked) -> Measured | None:
         _show_plan(profile, plan, device)
         return None
     rig = open_rig(device, profile.dtype, profile.seed, asked.threads)
+    _look_for_others(context, rig, asked)
     if device == "auto" and rig.device == "cpu":
         note(context, "No CUDA device here: measuring on the CPU. The result says nothing about a GPU.")
-    with watcher_for(settings_of(context)) as watcher:
+    with closing(rig), watcher_for(settings_of(context)) as watcher:
         return measure(profile, plan, rig, watcher, out=asked.out, budget_s=asked.budget_s)
+
+
+def _look_for_others(context: typer.Context, rig: Rig, asked: _Asked) -> None:
+    """Refuse a shared GPU under --exclusive, else point it out."""
+    from castbench.errors import InputError
+    from castbench.pipeline import require_alone
+
+    if asked.exclusive and rig.device == "cpu":
+        raise InputError("--exclusive is about GPUs, and this run is on the CPU; leave it out")
+    if asked.exclusive:
+        require_alone(rig)
+    elif others := rig.others():
+        named = ", ".join(str(pid) for pid in others)
+        note(context, f"Others use {rig.device} (pid {named}): they take time from every window and memory.")
 
 
 def _refuse_with_resume(asked: _Asked) -> None:
@@ -108,7 +129,8 @@ def _refuse_with_resume(asked: _Asked) -> None:
 
     given = {
         "--device": asked.device != "auto", "--dry-run": asked.dry_run, "--out": asked.out is not None,
-        "--seed": asked.seed is not None, "--threads": asked.threads is not None, "--only": bool(asked.only),
+        "--exclusive": asked.exclusive, "--seed": asked.seed is not None, "--threads": asked.threads is not None,
+        "--only": bool(asked.only),
     }  # fmt: skip
     named = [option for option, is_given in given.items() if is_given]
     if named:
@@ -122,7 +144,7 @@ def _resumed(context: typer.Context, ref: str, asked: _Asked) -> Measured:
 
     _refuse_with_resume(asked)
     rig = rig_of_run(ref, asked.workload)
-    with watcher_for(settings_of(context)) as watcher:
+    with closing(rig), watcher_for(settings_of(context)) as watcher:
         return resume(ref, rig, watcher, budget_s=asked.budget_s)
 
 

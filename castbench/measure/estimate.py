@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from castbench.encoder.work import step_work
 from castbench.hardware.rates import DeviceRates
+from castbench.measure.energy import EnergyPolicy
 from castbench.measure.window_rules import settle_s, shortest_window_s
 from castbench.plan import Group, Plan
 
@@ -71,9 +72,12 @@ def _estimate_group(plan: Plan, group: Group, rates: DeviceRates, device: str) -
     round_s = sum(window_seconds(plan, step, device) for step in steps.values())
     cap = group_cap_s(plan, group)
     expected = min(cap, rounds * round_s) + epochs * (OVERHEAD_PER_EPOCH_S + 2 * sum(steps.values()))
-    memory = sum(MEMORY_PASS_S + 2 * steps[arm.label] for arm in arms if arm.role != "ceiling")
+    measured = [steps[arm.label] for arm in arms if arm.role != "ceiling"]
+    passes = sum(MEMORY_PASS_S + 2 * step for step in measured)
+    if device.startswith("cuda") and plan.measures_energy_of(group):
+        passes += sum(OVERHEAD_PER_EPOCH_S + EnergyPolicy().planned_s(step) for step in measured)
     too_slow = tuple(
         label for label, step in steps.items()
         if rounds * window_seconds(plan, step, device) > plan.sampling.max_seconds_per_case
     ) if rounds * round_s > cap else ()  # fmt: skip
-    return GroupEstimate(group, expected + memory, cap, memory, too_slow)
+    return GroupEstimate(group, expected + passes, cap, passes, too_slow)

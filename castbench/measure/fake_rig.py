@@ -51,6 +51,10 @@ class FakeRig:
         """The virtual clock: the sum of everything that was run."""
         return self._now_s
 
+    def others(self) -> tuple[int, ...]:
+        """Nobody else has one."""
+        return ()
+
     def conditions(self) -> Conditions:
         """A quiet host."""
         return Conditions(load_average=0.0, steal_share=0.0)

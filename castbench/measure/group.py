@@ -121,10 +121,15 @@ class GroupRunner:
             return "precision"
         if self._rounds.is_disturbed:
             return "disturbed"
-        spent = self._rig.now_s() - self._began_s
-        if done and spent + self._rounds.last_round_s > self._limit_s:
+        if done and self._spent_s() + self._rounds.last_round_s > self._limit_s:
             return "case-limit" if self._run.budget_s is None else "budget"
         return None
+
+    def _spent_s(self) -> float:
+        """Time that counts against the group's limit; a budget is wall time, a case's limit is not for compiling."""
+        spent = self._rig.now_s() - self._began_s
+        is_compiling = self._group.regime == "compiled" and self._run.budget_s is None
+        return spent - self._rounds.preparing_s if is_compiling else spent
 
     def _is_settled(self) -> bool:
         """Whether every pair has a clear verdict or a narrow enough interval."""

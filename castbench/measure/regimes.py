@@ -8,6 +8,7 @@ graph      the kernels of one step recorded, then replayed     CUDA inference; n
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Sequence
 
 import torch
@@ -56,5 +57,7 @@ def _compiled(module: nn.Module) -> nn.Module:
     """The module through torch.compile, one graph per shape."""
     # A worker is a daemon and may have no children of its own: the compiler stays in this process.
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+    # What the compiler advises its developers is not for the reader of a progress bar.
+    warnings.filterwarnings("ignore", module=r"torch\._(dynamo|inductor)")
     compiled: nn.Module = torch.compile(module, dynamic=False)  # type: ignore[assignment]  # a module in, a module out
     return compiled

@@ -93,6 +93,9 @@ class Rig(Protocol):
     def now_s(self) -> float:
         """Clock that budgets are counted on."""
 
+    def others(self) -> tuple[int, ...] | None:
+        """Processes that computed on the device when the rig was opened; None: not known, as for a CPU."""
+
     def conditions(self) -> Conditions:
         """State of the host since the last call."""
 

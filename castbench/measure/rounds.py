@@ -66,6 +66,7 @@ class Rounds:
         earlier = [r for r in recorded if r.purpose == purpose]
         self.valid = [r for r in earlier if r.valid]
         self.last_round_s = 0.0
+        self.preparing_s = 0.0
         self._attempts = _Attempts(len(earlier), len(earlier) - len(self.valid))
         self._steps = {s.label: s.steps for r in recorded for s in r.samples}
         self._epoch: Epoch | None = None
@@ -103,6 +104,7 @@ class Rounds:
     def open(self) -> Epoch:
         """The open worker process, or a fresh one with every arm prepared that can be."""
         while self._epoch is None:
+            began = self._rig.now_s()
             self._epoch = self._opened()
             self._epoch_number += 1
             for step in (self._prepare, self._fix_steps):
@@ -117,6 +119,7 @@ class Rounds:
                             break
                 if self._epoch is None:
                     break
+            self.preparing_s += self._rig.now_s() - began
         return self._epoch
 
     def close(self) -> None:

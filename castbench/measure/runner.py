@@ -165,7 +165,7 @@ class PlanRunner:
         return self._estimate_of(group).expected_s * self._pace()
 
     def passes_s(self, group: Group) -> float:
-        """What the passes after a group's rounds should take, kept free under a budget; without one they come on top."""
+        """What the passes after a group's rounds should take: kept free under a budget, on top without one."""
         if self.budget_s is None:
             return 0.0
         return self._estimate_of(group).passes_s * self._pace()

@@ -6,12 +6,15 @@ The parent never imports torch: a crash, a hang or an exhausted memory of a mech
 from __future__ import annotations
 
 import multiprocessing
+import os
+import random
 import signal
 import time
 import uuid
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import sha256
 from importlib import import_module
 from multiprocessing.connection import Connection
@@ -21,13 +24,18 @@ from typing import TYPE_CHECKING, Any
 
 import castbench
 from castbench.errors import HardwareError
-from castbench.hardware import cpu, nvml
+from castbench.hardware import cpu
+from castbench.measure.device_meters import open_meters
+from castbench.measure.energy import BlockRun, EnergyPolicy, measure_energy
 from castbench.measure.rig import CaseFailed, EnergyReading, MemoryReading, Prepared, TimedWindow
+from castbench.measure.sampler import RealClock
+from castbench.measure.threads import bound_threads, thread_settings, unbind, usable_cores
 from castbench.plan import Arm, Group, Plan
 from castbench.records import Conditions, Environment, Sample, Status
 
 if TYPE_CHECKING:
     from castbench.measure.device_facts import DeviceFacts
+    from castbench.measure.gpu_watch import GpuWatch
 
 START_TIMEOUT_S = 180.0
 """Importing torch for the first time, on a cold disk."""
@@ -47,12 +55,13 @@ class Worker:
         self._connection: Connection
         self._connection, theirs = context.Pipe()
         self._process: ForkServerProcess = context.Process(
-            target=_serve, args=(theirs, device, threads, memory_limit_bytes), daemon=True
+            target=_serve, args=(theirs, device, threads, memory_limit_bytes, usable_cores()), daemon=True
         )
         # The fork server is born here and must not be ended by the Ctrl-C that this process will handle.
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            self._process.start()
+            with bound_threads():
+                self._process.start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         theirs.close()
@@ -93,9 +102,14 @@ class Worker:
         return CaseFailed(Status.CRASH, f"the worker process died ({name})", epoch_lost=True)
 
 
-def _serve(connection: Connection, device: str, threads: int | None, memory_limit_bytes: int | None) -> None:
+def _serve(
+    connection: Connection, device: str, threads: int | None, memory_limit_bytes: int | None,
+    cores: tuple[int, ...] | None,
+) -> None:  # fmt: skip
     """Entry of a worker process; the module that imports torch is preloaded in the fork server."""
     worker = import_module("castbench.measure.worker")
+    if device != "cpu":
+        unbind(cores)
     # A parent that is gone or interrupted has told its user already; a worker's traceback would only frighten.
     with suppress(KeyboardInterrupt, BrokenPipeError, ConnectionError):
         worker.serve(connection, worker.WorkerSetup(device, threads, memory_limit_bytes))
@@ -114,20 +128,21 @@ class TorchRig:
         if device == "cpu" and memory_limit_bytes is None:
             memory_limit_bytes = cpu.read_host().memory_available_bytes
         self._memory_limit_bytes = memory_limit_bytes
+        self._facts: DeviceFacts = _asked_of(device, threads, "facts")
+        self._meters = open_meters(device, self._facts.device_uuid)
 
     def environment(self) -> Environment:
         """The host, read here, and the device, read by a worker."""
-        host = cpu.read_host()
-        facts: DeviceFacts = _asked_of(self.device, self._threads, "facts")
-        inventory = nvml.inventory() if self.device.startswith("cuda") else None
+        host, facts, gpu = cpu.read_host(), self._facts, self._meters.gpu
         return Environment(
             device=self.device, device_name=facts.device_name or host.cpu_model or "unknown CPU",
             host=host.hostname, os=host.os, python=host.python, castbench=castbench.__version__,
-            torch=facts.torch, cuda=facts.cuda, driver=inventory.driver if inventory else None,
-            device_uuid=facts.device_uuid, device_memory_bytes=facts.device_memory_bytes,
+            torch=facts.torch, cuda=facts.cuda, driver=gpu.driver if gpu else None,
+            device_uuid=gpu.uuid if gpu else facts.device_uuid, device_memory_bytes=facts.device_memory_bytes,
             cpu=host.cpu_model, cpu_cores=host.usable_cores, threads=facts.threads,
             memory_bytes=host.memory_total_bytes, load_average=host.load_average, tf32=facts.tf32,
-            git_commit=_git_commit(),
+            git_commit=_git_commit(), affinity=usable_cores(), thread_settings=thread_settings(os.environ),
+            gpu=gpu,
         )  # fmt: skip
 
     def identity(self) -> tuple[str, str, str]:
@@ -137,6 +152,10 @@ class TorchRig:
     def now_s(self) -> float:
         """The monotonic clock."""
         return time.monotonic()
+
+    def others(self) -> tuple[int, ...] | None:
+        """By the driver's list; a container may be shown only its own."""
+        return self._meters.processes
 
     def conditions(self) -> Conditions:
         """Load and steal since the last call."""
@@ -160,7 +179,17 @@ class TorchRig:
 
     def energy(self, plan: Plan, group: Group, arm: Arm) -> EnergyReading:
         """Blocks of steps in a worker of their own, the meter read from here."""
-        return EnergyReading(None, "this device has no energy readings")
+        meter = self._meters.energy
+        if meter is None:
+            return EnergyReading(None, self._meters.why_no_energy)
+        epoch = self.open_epoch(plan, group)
+        try:
+            epoch.prepare(arm)
+            rng = random.Random(f"{plan.served.seed}|{group.key}|{arm.label}|energy")
+            found = measure_energy(meter, partial(epoch.block, arm), RealClock(), rng, EnergyPolicy())
+        finally:
+            epoch.close()
+        return EnergyReading(found.record, found.reason)
 
     def fits(self, plan: Plan, group: Group, arm: Arm, batch_size: int) -> bool:
         """One step in a worker of its own; only out of memory means that it does not fit, anything else is raised."""
@@ -175,10 +204,11 @@ class TorchRig:
 
     def open_epoch(self, plan: Plan, group: Group, *, one_at_a_time: bool = False) -> TorchEpoch:
         """A fresh worker for a group."""
-        return TorchEpoch(self._worker(), plan, group, one_at_a_time)
+        return TorchEpoch(self._worker(), plan, group, one_at_a_time, self._meters.watch)
 
     def close(self) -> None:
-        """Workers are closed with their epochs."""
+        """Let go of the meters; workers are closed with their epochs."""
+        self._meters.close()
 
     def _once(self, command: str, timeout_s: float, **arguments: Any) -> Any:
         """One command in a fresh worker of this rig's; CaseFailed as from `Worker.ask`."""
@@ -190,16 +220,22 @@ class TorchRig:
 
 
 class TorchEpoch:
-    """A worker process that holds a group's arms."""
+    """A worker process that holds a group's arms, watched from here where the device has a meter."""
 
-    def __init__(self, worker: Worker, plan: Plan, group: Group, one_at_a_time: bool) -> None:
-        self._worker, self._limit_s = worker, _limit_s(plan)
+    def __init__(
+        self, worker: Worker, plan: Plan, group: Group, one_at_a_time: bool, watch: GpuWatch | None = None
+    ) -> None:
+        self._worker, self._limit_s, self._watch = worker, _limit_s(plan), watch
+        if watch is not None:
+            watch.worker_starting()
         self._prepare_limit_s = self._limit_s + (COMPILE_TIMEOUT_S if group.regime == "compiled" else 0.0)
         try:
             worker.ask("open", START_TIMEOUT_S, plan=plan, group=group, one_at_a_time=one_at_a_time)
         except CaseFailed:
             worker.close()
             raise
+        if watch is not None:
+            watch.worker_started()
 
     def prepare(self, arm: Arm) -> Prepared:
         """Build and warm up in the worker."""
@@ -213,10 +249,19 @@ class TorchEpoch:
 
     def window(self, arm: Arm, round_index: int, order: int, steps: int) -> Sample:
         """One window in the worker."""
+        mark = self._watch.mark() if self._watch is not None else None
         timed: TimedWindow = self._worker.ask(
             "window", self._limit_s, arm=arm, round_index=round_index, order=order, steps=steps
         )
-        return timed.sample
+        if self._watch is None or mark is None:
+            return timed.sample
+        state, outside = self._watch.between(mark, timed.began_s, timed.ended_s)
+        return replace(timed.sample, state=state, invalid_reason=timed.sample.invalid_reason or outside)
+
+    def block(self, arm: Arm, seconds: float) -> BlockRun:
+        """Steps back to back for about so long."""
+        timed: TimedWindow = self._worker.ask("block", self._limit_s + 2 * seconds, arm=arm, seconds=seconds)
+        return BlockRun(timed.sample.steps, timed.began_s, timed.ended_s)
 
     def close(self) -> None:
         """End the worker."""

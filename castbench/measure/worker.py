@@ -133,6 +133,7 @@ class Bench:
         """Begin an epoch on a group; `one_at_a_time` keeps one arm on the device, built anew when its turn comes."""
         torch.manual_seed(plan.served.seed)
         self._plan, self._group, self._one_at_a_time = plan, group, one_at_a_time
+        torch.zeros(1, device=self._device)  # from here on the driver lists this process, if it is to use a GPU
         self._clock.configure(cold_cache=plan.served.scope == "attention")
 
     def prepare(self, arm: Arm) -> Prepared:

@@ -92,7 +92,7 @@ def test_out_of_memory_counts_only_after_a_try_alone(tmp_path: Path) -> None:
 
 
 def test_a_disturbed_round_is_kept_as_discarded_and_done_again(tmp_path: Path) -> None:
-    """The whole round goes with its disturbed window, stays in the file with the reason, and does not touch a figure."""
+    """The whole round goes with its disturbed window, stays in the file with its reason, and touches no figure."""
     quiet = run(tmp_path, FaultyRig({}))
     record = run(tmp_path, DisturbedRig(lambda label, index: label == "naive" and index == 2))
     discarded = [r for r in record.rounds if not r.valid]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from castbench import pipeline
 from castbench.encoder.work import weights_bytes
 from castbench.findings import CaseFinding, case_findings
+from castbench.measure.rig import CaseFailed
 from castbench.measure.runner import Silent
 from castbench.measure.torch_rig import TorchRig, usable_device
 from castbench.mechanisms import registry
@@ -54,6 +56,8 @@ def build(params, *, embed_dim, num_heads):
                 return x * float("nan")
             if params.how == "hungry":
                 return torch.empty(2**46, dtype=torch.uint8)
+            if params.how == "greedy":
+                return torch.ones(3 * 2**28).sum() + x
             if params.how == "raise":
                 raise RuntimeError("the plug-in gave up")
             return x
@@ -63,6 +67,7 @@ def reference(module, x, mask=None):
     return x.double()
 '''
 
+GIB = 1024**3
 MODEL = ModelSpec(layers=1, embed_dim=32, num_heads=2, ffn_dim=64, vocab_size=100)
 
 
@@ -82,14 +87,16 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     sys.modules.pop("faulty_plugin", None)
 
 
-def run(tmp_path: Path, *choices: MechanismChoice, **changes: object) -> RunRecord:
+def run(
+    tmp_path: Path, *choices: MechanismChoice, memory_limit_bytes: int | None = None, **changes: object
+) -> RunRecord:
     """A real run on the CPU with one thread, a small model and 64 tokens."""
     given = {
         "mechanisms": choices, "model": MODEL, "baseline": "sdpa", "lengths": from_shares([(64, 1.0)]),
         "sampling": SamplingPolicy(target_ci=0.5, min_window_ms=1.0), **changes,
     }  # fmt: skip
     profile = example_profile(**given)
-    rig = TorchRig("cpu", 1)
+    rig = TorchRig("cpu", 1, memory_limit_bytes)
     out = tmp_path / "run.jsonl"
     return pipeline.measure(profile, make_plan(profile), rig, Silent(), out=out).record
 
@@ -119,6 +126,62 @@ def test_what_one_mechanism_does_costs_the_others_nothing(tmp_path: Path, how: s
     for label in ("sdpa", "naive", "ceiling:mixing"):
         assert found[label].status is Status.OK
         assert found[label].rounds >= 8
+
+
+def test_a_step_beyond_the_address_space_is_out_of_memory_and_nobody_is_killed(tmp_path: Path) -> None:
+    """3 GiB under a limit of 2: the allocation fails in the worker, the case is oom, and the others complete."""
+    greedy = MechanismChoice("faulty", (("how", "greedy"),), "greedy")
+    found = by_label(run(tmp_path, MechanismChoice("sdpa"), greedy, memory_limit_bytes=2 * GIB))
+    assert found["greedy"].status is Status.OOM
+    assert "allocate" in (found["greedy"].reason or "")
+    assert found["sdpa"].status is Status.OK
+
+
+@pytest.mark.parametrize(("limit_bytes", "fits"), [(2 * GIB, False), (5 * GIB, True)])
+def test_whether_a_step_fits_is_found_by_running_it(limit_bytes: int, fits: bool) -> None:
+    """The same step fits under the larger limit and not under the smaller; a crash is no answer and is raised."""
+    choices = (MechanismChoice("sdpa"), MechanismChoice("faulty", (("how", "greedy"),), "greedy"))
+    plan = make_plan(example_profile(mechanisms=choices, model=MODEL, lengths=from_shares([(64, 1.0)])))
+    rig = TorchRig("cpu", 1, limit_bytes)
+    assert rig.fits(plan, plan.groups[0], plan.arm("greedy"), 1) is fits
+    crashing = replace(plan.arm("greedy"), params=(("how", "segfault"),))
+    with pytest.raises(CaseFailed, match="SIGSEGV"):
+        rig.fits(plan, plan.groups[0], crashing, 1)
+
+
+def test_arms_one_at_a_time_are_built_anew_for_every_window() -> None:
+    """A worker told to keep one arm at a time times two in turn, and each is the one that was asked for."""
+    choices = (MechanismChoice("busy", (("ms", 2.0),), "short"), MechanismChoice("busy", (("ms", 8.0),), "long"))
+    plan = make_plan(example_profile(mechanisms=choices, baseline="short", scope="attention"))
+    rig = TorchRig("cpu", 1)
+    epoch = rig.open_epoch(plan, plan.groups[0], one_at_a_time=True)
+    try:
+        for label in ("short", "long"):
+            epoch.prepare(plan.arm(label))
+        for number, label in enumerate(("short", "long", "short", "long")):
+            sample = epoch.window(plan.arm(label), number, 0, 2)
+            assert sample.elapsed_s >= 2 * (0.002 if label == "short" else 0.008)
+            assert sample.label == label
+    finally:
+        epoch.close()
+
+
+def test_graphs_on_a_cpu_are_unsupported_and_eager_is_measured(tmp_path: Path) -> None:
+    """A regime that the device does not have is a row with its reason, never another regime under its name."""
+    record = run(tmp_path, MechanismChoice("sdpa"), MechanismChoice("naive"), regimes=("eager", "graph"))
+    by_regime = {f.group.regime: f for f in case_findings(record) if f.arm.label == "sdpa"}
+    assert by_regime["eager"].status is Status.OK
+    assert by_regime["graph"].status is Status.UNSUPPORTED
+    assert by_regime["graph"].reason == "CUDA graphs need a CUDA device"
+
+
+def test_a_worker_runs_each_thread_on_a_core_of_its_own(tmp_path: Path) -> None:
+    """The run records the binding, and windows how long threads stood behind others."""
+    record = run(tmp_path, MechanismChoice("sdpa"))
+    assert record.header.environment.thread_settings
+    waited = [s.waited_s for r in record.rounds for s in r.samples]
+    assert None not in waited or not Path("/proc/self/schedstat").exists()
+    assert all(s.preempted is not None for r in record.rounds for s in r.samples)
 
 
 def test_a_hanging_mechanism_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
