@@ -90,10 +90,11 @@ class Sample:
     """One window: `steps` steps of one arm back to back.
 
     order           place of the arm within its round, from 0
-    elapsed_s       wall time of the whole window
+    elapsed_s       wall time of the whole window; with a cold cache the device's, since the flush is not work
     step_times_s    wall time of single steps; at most STEP_TIMES_KEPT of them
     device_s        device time of the window by events; None where there is no second clock
-    host_launch_s   host time to launch the window's work; None where launches are the work
+    host_launch_s   host time to launch the window's work onto an empty queue, less what the flush hides; None where
+                    launches are the work
     preempted       times the scheduler took the worker's threads off a core during the window
     waited_s        time the worker's threads stood in the run queue, ready but behind others; summed over threads
     state           what the device did meanwhile; None where it has no meter

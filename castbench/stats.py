@@ -108,6 +108,43 @@ def judge(log_ratio: Estimate, same_within: float) -> Verdict:
     return Verdict.UNCLEAR
 
 
+def claim_p_value(log_ratios: Sequence[float], margin: float, claim: Verdict) -> float:
+    """Exact signed-rank p-value of the hypothesis that a claim is wrong, for one look at a fixed number of values.
+
+    At most `error` exactly where the interval of level 1 - `error` gives the claim's verdict: the one-sided p-value,
+    doubled. FASTER is tested against "the centre is not below -margin", SLOWER against "not above margin", SAME
+    against both "at or below -margin" and "at or above margin" (two one-sided tests; Schuirmann 1987). No other
+    verdict claims anything: 1.
+    """
+    walsh = _walsh(log_ratios)
+    below = _lower_tail(len(log_ratios), sum(average >= -margin for average in walsh))
+    above = _lower_tail(len(log_ratios), sum(average <= margin for average in walsh))
+    if claim is Verdict.FASTER:
+        return min(1.0, 2 * below)
+    if claim is Verdict.SLOWER:
+        return min(1.0, 2 * above)
+    if claim is Verdict.SAME:
+        not_low = _lower_tail(len(log_ratios), sum(average < -margin for average in walsh))
+        not_high = _lower_tail(len(log_ratios), sum(average > margin for average in walsh))
+        return min(1.0, 2 * max(not_low, not_high))
+    return 1.0
+
+
+def sequential_p_value(
+    log_ratios: Sequence[float], margin: float, claim: Verdict, looks: Sequence[int], errors: Sequence[float]
+) -> float:
+    """`claim_p_value` at the look that stopped the rounds, made valid for all the looks there could have been.
+
+    Bonferroni spending: multiplied by the whole error over the error of that look. So it falls to `a` or below at
+    any look with probability at most `a`, and is at most the whole error exactly where that look gives the verdict.
+    1 below the first look.
+    """
+    error = final_error(len(log_ratios), looks, errors)
+    if error is None:
+        return 1.0
+    return min(1.0, claim_p_value(log_ratios, margin, claim) * math.fsum(errors) / error)
+
+
 def is_settled(log_ratio: Estimate, same_within: float, target_ci: float) -> bool:
     """Whether more rounds would tell nothing new: a clear verdict, or the interval is narrow enough."""
     return log_ratio.half_width <= target_ci or judge(log_ratio, same_within) is not Verdict.UNCLEAR
@@ -185,6 +222,11 @@ def _critical_rank(n: int, error: float) -> int:
         if cumulative > tail:
             return rank
     return 0
+
+
+def _lower_tail(n: int, total: int) -> float:
+    """Probability that the signed-rank statistic of n values symmetric about 0 is at most `total`."""
+    return sum(_signed_rank_counts(n)[: total + 1]) / (1 << n)
 
 
 @lru_cache(maxsize=256)

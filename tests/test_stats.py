@@ -108,6 +108,68 @@ def test_verdicts_need_the_whole_interval(low: float | None, high: float | None,
     assert stats.judge(Estimate(0.0, low, high), 0.01) == verdict
 
 
+CLAIMS = st.sampled_from([Verdict.FASTER, Verdict.SLOWER, Verdict.SAME])
+MARGINS = st.sampled_from([0.0, 0.01, 0.1])
+
+
+@given(st.lists(FLOATS, min_size=8, max_size=12), MARGINS, CLAIMS, st.sampled_from([0.01, 0.03, 0.05, 0.2]))
+def test_a_claim_has_a_p_value_within_the_error_exactly_where_the_interval_gives_its_verdict(
+    values: list[float], margin: float, claim: Verdict, error: float
+) -> None:
+    """The p-value and the verdict of the interval are two ways of saying the same, for every margin and claim."""
+    verdict = stats.judge(stats.signed_rank_estimate(values, error), margin)
+    if margin == 0.0 and claim is Verdict.SAME:
+        return  # without a margin nothing but equal values is the same
+    assert (stats.claim_p_value(values, margin, claim) <= error) == (verdict is claim)
+
+
+@given(st.lists(st.floats(0.01, 1.0), min_size=5, max_size=9), st.floats(-0.2, 0.2))
+def test_the_p_value_is_the_share_of_sign_patterns_at_least_as_extreme(sizes: list[float], margin: float) -> None:
+    """Enumerated: with equal chances for every sign, twice the share of patterns with as few averages above -margin."""
+    shifted = [size * (-1) ** i for i, size in enumerate(sizes)]
+    values = [v - margin for v in shifted]
+    ranks = range(1, len(sizes) + 1)
+    above = sum(a >= -margin for a in ((x + y) / 2 for x, y in itertools.combinations_with_replacement(values, 2)))
+    patterns = list(itertools.product((0, 1), repeat=len(sizes)))
+    as_few = sum(sum(r for r, on in zip(ranks, signs, strict=True) if on) <= above for signs in patterns)
+    wanted = min(1.0, 2 * as_few / len(patterns))
+    assert stats.claim_p_value(values, margin, Verdict.FASTER) == pytest.approx(wanted)
+
+
+def test_eight_fresh_rounds_suffice_to_confirm_six_winners_and_no_more() -> None:
+    """The smallest p-value of 8 rounds is 1/128: times 6 within 5 %, times 7 not."""
+    smallest = stats.claim_p_value([-0.1] * RULES.confirm_rounds, 0.0, Verdict.FASTER)
+    assert smallest == 1 / 128
+    assert max(stats.holm([smallest] * 6)) <= RULES.total_error < max(stats.holm([smallest] * 7))
+
+
+@given(st.lists(FLOATS, min_size=6, max_size=70), MARGINS, st.sampled_from([Verdict.FASTER, Verdict.SLOWER]))
+def test_the_sequential_p_value_is_within_the_whole_error_exactly_with_the_verdict_of_its_look(
+    values: list[float], margin: float, claim: Verdict
+) -> None:
+    """Whatever the number of rounds, on a look or between looks; below the first look it is 1."""
+    found = stats.sequential_p_value(values, margin, claim, RULES.looks, RULES.look_errors)
+    error = stats.final_error(len(values), RULES.looks, RULES.look_errors)
+    verdict = stats.judge(stats.signed_rank_estimate(values, error), margin)
+    assert (found <= RULES.total_error) == (verdict is claim)
+    assert error is not None or found == 1.0
+
+
+@pytest.mark.parametrize("level", [0.05, 0.2])
+def test_the_smallest_sequential_p_value_over_all_looks_is_valid(level: float) -> None:
+    """Simulated A/A: taking the smallest over all four looks falls to a level in no more than that share of trials."""
+    draw = random.Random(5)
+    trials, fell = 400, 0
+    for _ in range(trials):
+        values = [draw.gauss(0, 0.03) for _ in range(64)]
+        fell += any(
+            stats.sequential_p_value(values[:n], 0.0, claim, RULES.looks, RULES.look_errors) <= level
+            for n in RULES.looks
+            for claim in (Verdict.FASTER, Verdict.SLOWER)
+        )
+    assert fell <= level * trials + 2 * math.sqrt(trials * level * (1 - level))
+
+
 def test_holm_adjusts_in_steps() -> None:
     """A worked example: 0.01, 0.04, 0.03 become 0.03, 0.06, 0.06."""
     assert stats.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])

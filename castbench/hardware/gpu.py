@@ -36,7 +36,10 @@ class GpuProcess:
 
 @dataclass(frozen=True, slots=True)
 class GpuReading:
-    """One look at a GPU; `at_s` is time.monotonic(), `utilization` 0 to 1 as the driver averages it."""
+    """One look at a GPU; `at_s` is time.monotonic(), `utilization` 0 to 1 as the driver averages it.
+
+    `clocks_held`: application or locked clocks are what limits the clock at this moment; an idle GPU does not show it.
+    """
 
     at_s: float
     sm_clock_hz: float | None = None
@@ -46,6 +49,7 @@ class GpuReading:
     utilization: float | None = None
     memory_used_bytes: int | None = None
     slowdowns: frozenset[SlowdownCause] | None = None
+    clocks_held: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,50 @@ class SlowdownCounters:
 
     source: str
     seconds: tuple[tuple[SlowdownCause, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """A GPU or a MIG instance as one look finds it.
+
+    processes           computing on it, castbench's own among them if there are any
+    slowdowns           what slows it at this moment, in the order of SlowdownCause
+    energy_counter      whether it counts its energy; a MIG instance does not
+    """
+
+    facts: GpuFacts
+    memory_used_bytes: int | None = None
+    processes: tuple[GpuProcess, ...] | None = None
+    temperature_c: float | None = None
+    slowdowns: tuple[SlowdownCause, ...] | None = None
+    energy_counter: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GpuInventory:
+    """Every NVIDIA GPU of the machine.
+
+    gpus         whole GPUs in the driver's order, which is that of their PCI addresses
+    instances    MIG instances of all of them, in the driver's order
+    cuda         newest CUDA version the driver supports, as "12.4"
+    reason       why there are none, in a sentence; None where there are
+    installed    whether there is an NVIDIA driver at all, be it one that does not work
+    unreadable   a sentence for each GPU that is listed but does not answer
+    forbidden    a sentence for each GPU that this user or container may not use
+    """
+
+    gpus: tuple[Gpu, ...] = ()
+    instances: tuple[Gpu, ...] = ()
+    driver: str | None = None
+    cuda: str | None = None
+    reason: str | None = None
+    installed: bool = False
+    unreadable: tuple[str, ...] = ()
+    forbidden: tuple[str, ...] = ()
+
+    def find(self, uuid: str) -> Gpu | None:
+        """The GPU or instance of that UUID."""
+        return next((gpu for gpu in (*self.gpus, *self.instances) if gpu.facts.uuid == uuid), None)
 
 
 class GpuMeter(Protocol):

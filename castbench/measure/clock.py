@@ -36,8 +36,11 @@ class Clock(Protocol):
     def configure(self, *, cold_cache: bool) -> None:
         """Whether caches are emptied between steps."""
 
-    def settle(self, step: Step, seconds: float) -> None:
-        """Run untimed steps for so long, at least one (none for 0), so that a window begins in the arm's own state."""
+    def settle(self, step: Step, seconds: float) -> int:
+        """Run steps for so long, at least one (none for 0), so that a window begins in the arm's own state.
+
+        Returns how many ran; all of them are done.
+        """
 
     def time_window(self, step: Step, steps: int) -> WindowTimes:
         """Time steps 0 … steps-1 back to back."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import count, pairwise
+from itertools import pairwise
 from time import perf_counter_ns
 
 from torch import Tensor
@@ -19,15 +19,16 @@ class CpuClock:
     def configure(self, *, cold_cache: bool) -> None:
         """CPU windows are always warm: there is no portable way to empty the caches."""
 
-    def settle(self, step: Step, seconds: float) -> None:
+    def settle(self, step: Step, seconds: float) -> int:
         """Untimed steps for so long, at least one, so that the caches hold this arm's data; none for 0 seconds."""
         if seconds <= 0:
-            return
+            return 0
         until = perf_counter_ns() + seconds * 1e9
-        for index in count():
-            self.last_output = step(index)
-            if perf_counter_ns() >= until:
-                return
+        done = 0
+        while done == 0 or perf_counter_ns() < until:
+            self.last_output = step(done)
+            done += 1
+        return done
 
     def time_window(self, step: Step, steps: int) -> WindowTimes:
         """Wall time of every step and of the whole window."""

@@ -63,6 +63,9 @@ class Graph(Protocol):
 class CudaRuntime(Protocol):
     """The CUDA calls that measuring makes. `stream` and `buffer` are opaque; work goes to the current stream."""
 
+    def select(self) -> None:
+        """Make the device this process's current one: unbound work and events go there."""
+
     def now_s(self) -> float:
         """The host's clock."""
 
@@ -104,11 +107,14 @@ class CudaRuntime(Protocol):
 
 
 class TorchCuda:
-    """CUDA through torch.cuda, on `device`, which becomes the process's current one."""
+    """CUDA through torch.cuda. Making one touches no device: what fails, fails at a call."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        torch.cuda.set_device(device)
+
+    def select(self) -> None:
+        """torch.cuda.set_device."""
+        torch.cuda.set_device(self._device)
 
     def now_s(self) -> float:
         """perf_counter, in seconds."""

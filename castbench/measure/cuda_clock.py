@@ -41,26 +41,28 @@ class CudaClock:
 
     def configure(self, *, cold_cache: bool) -> None:
         """With `cold_cache`, a buffer of twice the L2 is written between steps, outside the event pairs."""
+        self._runtime.select()
         l2_bytes = self._runtime.properties().l2_bytes or LARGEST_L2_BYTES
         self._flush_buffer = self._runtime.buffer(2 * l2_bytes) if cold_cache else None
         self._frame_s = None
 
-    def settle(self, step: Step, seconds: float) -> None:
+    def settle(self, step: Step, seconds: float) -> int:
         """Steps back to back in the window's own rhythm, the flush included; at least one, none for 0 seconds."""
-        began, launched, together = self._runtime.now_s(), 0, 1
+        began, done, together = self._runtime.now_s(), 0, 1
         while seconds > 0:
             chunk_began = self._runtime.now_s()
-            for index in range(launched, launched + together):
+            for index in range(done, done + together):
                 self._flush()
                 self.last_output = step(index)
             self._runtime.synchronize()
             now = self._runtime.now_s()
+            done += together
             left_s = seconds - (now - began)
             if left_s <= 0:
-                return
-            launched += together
+                break
             one_step_s = max((now - chunk_began) / together, _SHORTEST_STEP_S)
             together = max(1, round(min(SETTLE_CHUNK_S, left_s) / one_step_s))
+        return done
 
     def time_window(self, step: Step, steps: int) -> WindowTimes:
         """Both clocks of a window. With a cold cache the elapsed time is the device's, since the flush is not work."""
@@ -114,9 +116,14 @@ class CudaClock:
         return self._frame_s
 
     def _pairs_for(self, steps: int) -> list[tuple[Event, Event]]:
-        """That many event pairs, made once and recorded anew in every window."""
-        missing = steps - len(self._pairs)
-        self._pairs += [(self._runtime.event(), self._runtime.event()) for _ in range(missing)]
+        """That many event pairs, recorded anew in every window; the driver makes an event when it is first recorded,
+        which no window should pay for.
+        """
+        for _ in range(steps - len(self._pairs)):
+            start, end = self._runtime.event(), self._runtime.event()
+            start.record()
+            end.record()
+            self._pairs.append((start, end))
         return self._pairs[:steps]
 
     def _flush(self) -> None:

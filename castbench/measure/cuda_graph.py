@@ -67,6 +67,7 @@ def graphed(module: nn.Module, pool: Sequence[Batch], runtime: CudaRuntime) -> G
     CaseFailed with UNSUPPORTED where it cannot be captured: it synchronises, or its work depends on values that only
     the device knows. The worker is then lost: torch's allocator and streams are left as the capture had them.
     """
+    runtime.select()
     graphs: dict[_Shape, _Captured] = {}
     for batch in pool:
         if _shape(batch) not in graphs:

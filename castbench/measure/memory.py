@@ -44,6 +44,7 @@ def release(device: torch.device) -> None:
 
 def _measure_on_device(step: Callable[[int], torch.Tensor], weights: int, runtime: CudaRuntime) -> MemoryReading:
     """The caching allocator's peaks. What building left in its cache is given back first: it is not the step's."""
+    runtime.select()
     runtime.synchronize()
     runtime.release_cached()
     runtime.reset_peak()

@@ -77,7 +77,7 @@ class Worker:
         except (EOFError, ConnectionError, BrokenPipeError):
             raise self._obituary() from None
         if answer[0] == "failed":
-            raise CaseFailed(answer[1], answer[2])
+            raise CaseFailed(answer[1], answer[2], epoch_lost=answer[3])
         return answer[1]
 
     def close(self) -> None:

@@ -7,10 +7,9 @@ A worker is forked from a server that has torch imported, is used for one epoch 
 
 from __future__ import annotations
 
-import math
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from statistics import median
@@ -24,7 +23,7 @@ from castbench.encoder.model import build_timed, make_step
 from castbench.hardware.scheduling import read_scheduling
 from castbench.measure import memory, parity, regimes, torch_facts
 from castbench.measure.address_space import limit_address_space
-from castbench.measure.clock import Clock
+from castbench.measure.clock import Clock, Step
 from castbench.measure.cpu_clock import CpuClock
 from castbench.measure.cuda import TorchCuda
 from castbench.measure.cuda_clock import CudaClock
@@ -38,6 +37,9 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _CALIBRATION_STEPS = 5
 _REGIME_STEPS = 3
 """Steps per input kind when a mechanism's dependence on its data is probed."""
+
+_ONE_STEP_S = 1e-9
+"""Settling for so long is one step, waited for."""
 
 _LONG_STEP_S = 0.3
 """A first step of this length is its own warm-up."""
@@ -75,14 +77,14 @@ def _answer(command: Callable[..., Any], arguments: dict[str, Any]) -> tuple[Any
     try:
         return ("ok", command(**arguments))
     except CaseFailed as failure:
-        return ("failed", failure.status, failure.reason)
+        return ("failed", failure.status, failure.reason, failure.epoch_lost)
     except (MemoryError, torch.OutOfMemoryError) as error:
-        return ("failed", Status.OOM, _first_line(error))
+        return ("failed", Status.OOM, _first_line(error), False)
     except Exception as error:
         if (fault := regimes.compile_fault(error)) is not None:
-            return ("failed", Status.UNSUPPORTED, fault)
+            return ("failed", Status.UNSUPPORTED, fault, False)
         status = Status.OOM if _is_out_of_memory(error) else Status.ERROR
-        return ("failed", status, f"{type(error).__name__}: {_first_line(error)}")
+        return ("failed", status, f"{type(error).__name__}: {_first_line(error)}", False)
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -186,24 +188,34 @@ class Bench:
     def block(self, arm: Arm, seconds: float) -> TimedWindow:
         """Steps back to back for about so long, for the energy pass: nothing is read between them."""
         built = self._ready(arm)
-        steps = max(1, math.ceil(seconds / max(self._warm_step_s[arm.label], 1e-9)))
         began_s = time.monotonic()
-        times = self._clock.time_window(built.step, steps)
-        return TimedWindow(Sample(arm.label, 0, steps, times.elapsed_s), began_s, began_s + times.elapsed_s)
+        steps = self._clock.settle(built.step, seconds)
+        ended_s = time.monotonic()
+        return TimedWindow(Sample(arm.label, 0, steps, ended_s - began_s), began_s, ended_s)
 
     def parity_error(self, plan: Plan, arm: Arm) -> float:
         """The arm against its reference on small shapes."""
         return parity.parity_error(plan.served, arm, self._device, _DTYPES[plan.served.dtype])
 
     def memory(self, plan: Plan, group: Group, arm: Arm) -> MemoryReading:
-        """Peak memory of a step, in a process that has done nothing else."""
-        built = self._build(plan, group, arm, pool_size=1)
-        return memory.measure(built.module, built.step, self._device)
+        """Peak memory of a step, in a process that has done nothing else; of a compiled one the second, since the
+        first holds the compiler as well.
+        """
+        module, pool = self._made(plan, group, arm, pool_size=1)
+
+        def first(index: int) -> torch.Tensor:
+            return self._step_of(plan, group, module, pool)(index)  # a graph's memory is taken when it is recorded
+
+        if group.regime != "compiled":
+            return memory.measure(module, first, self._device)
+        step = self._step_of(plan, group, module, pool)
+        step(0)
+        return memory.measure(module, step, self._device)
 
     def fits(self, plan: Plan, group: Group, arm: Arm) -> None:
         """One step, in a process that has done nothing else; raises where it does not fit."""
-        built = self._build(plan, group, arm, pool_size=1)
-        self._clock.time_window(built.step, 1)
+        self._clock.configure(cold_cache=False)
+        self._clock.settle(self._build(plan, group, arm, pool_size=1).step, _ONE_STEP_S)
 
     def _ready(self, arm: Arm) -> Built:
         """The arm, built if it is not on the device; warmed by its settling."""
@@ -217,10 +229,19 @@ class Bench:
 
     def _build(self, plan: Plan, group: Group, arm: Arm, pool_size: int = 8) -> Built:
         """The timed module of an arm with its inputs and its step."""
+        module, pool = self._made(plan, group, arm, pool_size)
+        return Built(module, pool, self._step_of(plan, group, module, pool))
+
+    def _made(self, plan: Plan, group: Group, arm: Arm, pool_size: int) -> tuple[nn.Module, tuple[Batch, ...]]:
+        """The timed module of an arm and its inputs, on the device."""
         dtype = _DTYPES[plan.served.dtype]
         module = build_timed(plan.served, arm).to(self._device, dtype)
         pool = make_pool(plan.served, plan.mix, group, plan.served.seed, pool_size, self._device, dtype)
-        return Built(module, pool, regimes.timed_step(group.regime, module, pool, plan.served.phase, self._device))
+        return module, pool
+
+    def _step_of(self, plan: Plan, group: Group, module: nn.Module, pool: Sequence[Batch]) -> Step:
+        """The step over these inputs, launched as the group's regime says."""
+        return regimes.timed_step(group.regime, module, pool, plan.served.phase, self._device)
 
     def _data_facts(self, built: Built, attention: nn.Module | None) -> tuple[tuple[str, float], ...]:
         """What a mechanism that depends on its data did with it, and how much its time depends on it."""
@@ -241,7 +262,7 @@ class Bench:
         """Time on inputs that are clustered by construction over time on the pool, steps alternating."""
         dtype = _DTYPES[plan.served.dtype]
         pool = make_pool(plan.served, plan.mix, group, plan.served.seed, 1, self._device, dtype, clustered=True)
-        clustered = regimes.timed_step(group.regime, built.module, pool, plan.served.phase, self._device)
+        clustered = self._step_of(plan, group, built.module, pool)
         pairs = [
             (self._clock.time_window(clustered, 1).elapsed_s, self._clock.time_window(built.step, 1).elapsed_s)
             for _ in range(_REGIME_STEPS)
@@ -253,8 +274,9 @@ class Bench:
         plan, group = self._opened()
         if group.regime == "eager" or plan.served.phase == "training":
             return
-        wanted = make_step(built.module, built.pool, "inference")(0).double()
-        error = float((built.step(0).double() - wanted).norm() / wanted.norm().clamp(min=1e-30))
+        # The second batch: a graph was recorded on the first, and must have taken the second one's inputs.
+        wanted = make_step(built.module, built.pool, "inference")(1).double()
+        error = float((built.step(1).double() - wanted).norm() / wanted.norm().clamp(min=1e-30))
         if not error <= parity.TOLERANCE[_DTYPES[plan.served.dtype]]:
             raise CaseFailed(Status.PARITY, f"{group.regime} differs from eager by {error:.2g} of the output's norm")
 

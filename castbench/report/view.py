@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
-from math import fsum
 
 from castbench.cost.spec import ArmProjection, Configuration, Projection
-from castbench.findings import CaseFinding, case_findings, paired_log_ratio
+from castbench.findings import CaseFinding, case_findings, expected_tokens, paired_log_ratio
 from castbench.plan import Group
 from castbench.records import Caveat, RunRecord
 from castbench.report import headline
@@ -130,16 +129,6 @@ def _case_row(found: CaseFinding, mix: LengthDistribution) -> CaseRow:
         speedup=found.speedup, verdict=found.verdict, rounds=found.rounds, stopped_by=found.stopped_by,
         caveats=found.caveats,
     )  # fmt: skip
-
-
-def expected_tokens(group: Group, mix: LengthDistribution) -> float:
-    """Real tokens of one batch: all of a bucketed one; of a padded one the longest row and the others' mean."""
-    rows, longest = group.shape.batch_size, group.shape.seq_len
-    drawn = [(t, s) for t, s in zip(mix.tokens, mix.shares, strict=True) if t <= longest]
-    if group.batching == "bucketed" or not drawn:
-        return float(rows * longest)
-    mean = fsum(t * s for t, s in drawn) / fsum(s for _, s in drawn)
-    return longest + (rows - 1) * mean
 
 
 def _scaled(estimate: Estimate | None, factor: float) -> Estimate | None:

@@ -22,7 +22,8 @@ _FOREVER_S = 1e9
 
 @dataclass(frozen=True)
 class Machine:
-    """What the fake is like. launch_s, record_s: host time per call. latency_s: from a launch to its earliest start.
+    """What the fake is like. launch_s, record_s: host time per call (first_record_s: more for an
+    event's first). latency_s: from a launch to its earliest start.
 
     Clock: a kernel of power p pulls the heat towards p with time constant governor_s (idling: towards 0), and the
     clock runs at 1 - droop * heat of its best. Memory: device_alloc_s is what asking the device for memory costs.
@@ -30,6 +31,7 @@ class Machine:
 
     launch_s: float = 5e-6
     record_s: float = 1e-6
+    first_record_s: float = 4e-6
     latency_s: float = 3e-6
     synchronize_s: float = 2e-6
     queue: int = 1024
@@ -57,7 +59,9 @@ class FakeEvent:
 
     def record(self) -> None:
         self.runtime.log("record")
-        self.at_s = self.runtime.enqueue(0.0, 0.0, self.runtime.machine.record_s)
+        machine = self.runtime.machine
+        first_s = machine.first_record_s if self.at_s is None else 0.0
+        self.at_s = self.runtime.enqueue(0.0, 0.0, machine.record_s + first_s)
 
     def seconds_until(self, end: FakeEvent) -> float:
         assert self.at_s is not None
@@ -73,7 +77,7 @@ class FakeGraph:
     """Recorded kernels."""
 
     runtime: FakeCuda
-    kernels: list[tuple[float, float, Callable[[], None] | None]] = field(default_factory=list)
+    kernels: list[tuple[float, float, Callable[[], object] | None]] = field(default_factory=list)
 
     def replay(self) -> None:
         self.runtime.log("replay")
@@ -106,7 +110,7 @@ class FakeCuda:
 
     # what steps do
 
-    def launch(self, seconds: float, power: float = 1.0, effect: Callable[[], None] | None = None) -> None:
+    def launch(self, seconds: float, power: float = 1.0, effect: Callable[[], object] | None = None) -> None:
         """A kernel that takes so long at the best clock; `effect` is what it computes."""
         self.log("launch")
         if self._recording is not None:
@@ -138,7 +142,14 @@ class FakeCuda:
         self._live -= block.size_bytes
         self._cached.append(block.size_bytes)
 
+    def break_capture(self) -> None:
+        """Make the capture under way one that cannot end well."""
+        self._broken = True
+
     # the runtime
+
+    def select(self) -> None:
+        self.log("select")
 
     def now_s(self) -> float:
         return self.host_s
@@ -149,7 +160,7 @@ class FakeCuda:
     def synchronize(self) -> None:
         self.log("synchronize")
         if self._recording is not None:
-            self._broken = True
+            self.break_capture()
             raise RuntimeError("CUDA error: operation not permitted when stream is capturing\nmore lines")
         self.host_s = self.waited_until_s = max(self.host_s, self.free_at_s) + self.machine.synchronize_s
 

@@ -213,7 +213,8 @@ def test_a_measured_case_has_everything_its_row_needs(tmp_path: Path) -> None:
 def test_busy_comes_out_of_a_real_run(tmp_path: Path) -> None:
     """Two stated times on the real clock: never shorter than stated, and the ratio's interval allows for 20/30."""
     choices = (MechanismChoice("busy", (("ms", 20.0),), "20"), MechanismChoice("busy", (("ms", 30.0),), "30"))
-    found = by_label(run(tmp_path, *choices, baseline="20", scope="attention"))
+    until_clear = SamplingPolicy(target_ci=0.001, min_window_ms=1.0, confirm=False)
+    found = by_label(run(tmp_path, *choices, baseline="20", scope="attention", sampling=until_clear))
     assert found["20"].latency_s is not None
     assert found["20"].latency_s.value >= 0.020
     assert found["30"].latency_s is not None
