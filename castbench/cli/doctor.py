@@ -11,8 +11,9 @@ from castbench.cli.settings import note
 
 if TYPE_CHECKING:
     from castbench.hardware.cpu import Host
-    from castbench.measure.diagnosis import Finding
+    from castbench.hardware.gpu import Gpu
     from castbench.measure.doctor import Examination
+    from castbench.measure.finding import Finding
     from castbench.pipeline import AaResult
     from castbench.report.page import Block
 
@@ -131,14 +132,31 @@ def _fact_lines(examined: Examination) -> Iterator[str]:
     yield f"CPU: {host.cpu_model or 'unknown model'}, {_cores(host)}"
     yield f"Memory: {_gib(host.memory_available_bytes)} available of {_gib(host.memory_total_bytes)}"
     for gpu in inventory.gpus:
-        memory = f"{_gib(gpu.memory_used_bytes)} used of {_gib(gpu.memory_total_bytes)}"
-        yield f"GPU {gpu.index}: {gpu.name or 'unnamed'}, {memory}, {gpu.uuid or 'no UUID'}"
+        yield f"GPU {gpu.facts.index}: {_gpu_text(gpu)}"
+    for gpu in inventory.instances:
+        yield f"MIG instance of GPU {gpu.facts.index}: {_gpu_text(gpu)}"
+    for identity in examined.devices:
+        found = inventory.find(identity.uuid) if identity.uuid is not None else None
+        if found is not None:
+            kind = "GPU" if found.facts.parent_uuid is None else "a MIG instance of GPU"
+            yield f"{identity.device}: {kind} {found.facts.index}, {identity.uuid}"
     if inventory.driver:
         yield f"Driver: {inventory.driver}, supports CUDA {inventory.cuda or 'of unknown version'}"
     if inventory.reason:
-        yield f"NVIDIA GPUs: none; {inventory.reason}"
+        yield f"NVIDIA GPUs: {'not known' if inventory.installed else 'none'}; {inventory.reason}"
     if torch.problem is None:
         yield f"PyTorch: {torch_text(torch)}, TF32 {'on' if torch.tf32 else 'off'}"
+
+
+def _gpu_text(gpu: Gpu) -> str:
+    """A GPU or instance as it is now."""
+    facts = gpu.facts
+    parts = [facts.name or "unnamed", f"{_gib(gpu.memory_used_bytes)} used of {_gib(facts.memory_total_bytes)}"]
+    if facts.parent_uuid is None:
+        parts += [f"{gpu.temperature_c:.0f} °C"] if gpu.temperature_c is not None else []
+        parts += [f"limit {facts.power_limit_w:.0f} W"] if facts.power_limit_w is not None else []
+        parts += [f"ECC {'on' if facts.ecc else 'off'}"] if facts.ecc is not None else []
+    return ", ".join((*parts, facts.uuid or "no UUID"))
 
 
 def _consequences(finding: Finding) -> Iterator[str]:

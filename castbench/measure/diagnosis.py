@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 
 from castbench.hardware.cpu import Host
 from castbench.hardware.cuda_arch import Capability, Support, build_advice, support
 from castbench.hardware.datasheet import match_device
-from castbench.hardware.nvml import Gpu, GpuInventory
+from castbench.hardware.gpu import Gpu, GpuInventory
+from castbench.hardware.gpu_identity import identify
+from castbench.measure.finding import Finding, Severity
+from castbench.measure.gpu_checks import gpu_findings
 from castbench.units import GIB
 
 QUIET_LOAD, LOUD_LOAD = 0.1, 0.5
@@ -21,41 +23,19 @@ NOTED_STEAL, LOUD_STEAL = 0.02, 0.05
 """Below the first, half a second of /proc/stat ticks cannot tell steal from none."""
 LITTLE_HOST_BYTES = 2 * GIB
 """A worker with torch and a small encoder needs about 1 GiB; two may be alive at once."""
-LITTLE_GPU_SHARE = 0.9
-"""Free share of a GPU below which somebody else's memory, not only the driver's, is on it."""
-HIDDEN_GPU_BYTES = 1 * GIB
-"""More than any driver keeps for itself on an idle GPU."""
 BF16_SINCE: Capability = (8, 0)
 """First compute capability with bf16 tensor cores (Ampere)."""
 
 
-class Severity(StrEnum):
-    """How much a finding matters, worst first."""
-
-    PROBLEM = "problem"
-    WARNING = "warning"
-    NOTE = "note"
-    OK = "ok"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing about the machine: what is so, what that means for the numbers, what to do (None: nothing)."""
-
-    severity: Severity
-    what: str
-    so_what: str
-    do: str | None = None
-
-
 @dataclass(frozen=True, slots=True)
 class TorchDevice:
-    """A device torch sees, under the number that cuda:N takes."""
+    """A device torch sees, under the number that cuda:N takes; `uuid` as torch spells it, from torch 2.6 on."""
 
     index: int
     name: str
     capability: Capability | None
     memory_bytes: int
+    uuid: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +46,7 @@ class TorchFacts:
     cuda, hip      toolkit the build was made for
     arch_list      GPU architectures it was built for; empty without a usable GPU
     visible        the variable CUDA_VISIBLE_DEVICES, if it is set
+    device_order   the variable CUDA_DEVICE_ORDER, if it is set
     """
 
     problem: str | None = None
@@ -80,6 +61,16 @@ class TorchFacts:
     cpu_capability: str | None = None
     tf32: bool | None = None
     visible: str | None = None
+    device_order: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceIdentity:
+    """Which GPU or MIG instance a device of torch is, by UUID, or why that cannot be told."""
+
+    device: str
+    uuid: str | None
+    reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +95,21 @@ def diagnose(host: Host, inventory: GpuInventory, torch_facts: TorchFacts) -> tu
     return tuple(sorted(found, key=lambda finding: order.index(finding.severity)))
 
 
+def device_identities(inventory: GpuInventory, torch_facts: TorchFacts) -> tuple[DeviceIdentity, ...]:
+    """Every NVIDIA device torch sees, with the GPU it is."""
+    if torch_facts.hip is not None:
+        return ()
+    found = []
+    for seen in torch_facts.devices:
+        device = f"cuda:{seen.index}"
+        identity = identify(
+            device, inventory,
+            torch_uuid=seen.uuid, visible=torch_facts.visible, device_order=torch_facts.device_order,
+        )  # fmt: skip
+        found.append(DeviceIdentity(device, identity.uuid, identity.reason))
+    return tuple(found)
+
+
 def device_problem(device: str, inventory: GpuInventory, torch_facts: TorchFacts) -> str | None:
     """Why `device` (auto, cpu, cuda or cuda:N) cannot be measured on, in a sentence; None where it can."""
     if torch_facts.problem:
@@ -119,14 +125,22 @@ def device_problem(device: str, inventory: GpuInventory, torch_facts: TorchFacts
 
 
 def _no_gpu(machine: Machine) -> Iterator[Finding]:
-    """A machine without a GPU measures its CPU."""
-    if not machine.has_gpu:
-        why = f": {machine.inventory.reason}" if machine.inventory.reason else ""
+    """A machine without a GPU measures its CPU; one whose driver does not work has to be mended first."""
+    if machine.has_gpu:
+        return
+    inventory = machine.inventory
+    if inventory.installed and inventory.reason:
         yield Finding(
-            Severity.WARNING, f"no GPU{why}",
-            "castbench measures the CPU and prices a CPU server; the result says nothing about a GPU",
-            "run castbench on the type of GPU you serve on; `--device cpu` says that you mean the CPU",
+            Severity.PROBLEM, inventory.reason,
+            "no GPU can be measured; `--device auto` would time the CPU, which says nothing about a GPU",
+            "mend the driver until `nvidia-smi` lists the GPU",
         )  # fmt: skip
+        return
+    yield Finding(
+        Severity.WARNING, f"no GPU{f': {inventory.reason}' if inventory.reason else ''}",
+        "castbench measures the CPU and prices a CPU server; the result says nothing about a GPU",
+        "run castbench on the type of GPU you serve on; `--device cpu` says that you mean the CPU",
+    )  # fmt: skip
 
 
 def _listed_gpus(machine: Machine) -> Iterator[Finding]:
@@ -134,12 +148,15 @@ def _listed_gpus(machine: Machine) -> Iterator[Finding]:
     for sentence in machine.inventory.unreadable:
         yield Finding(
             Severity.PROBLEM, sentence, "nothing can be measured on it, and a run on another GPU may stall",
-            "look into the kernel's log (dmesg, Xid errors); reset the GPU or restart the machine",
+            "look into the kernel's log (dmesg, lines with Xid), then reset the GPU or restart the machine",
         )  # fmt: skip
+    for sentence in machine.inventory.forbidden:
+        yield Finding(Severity.NOTE, sentence, "it is not measured, and the numbers of cuda:N leave it out")
     for gpu in machine.inventory.gpus:
-        facts = match_device(gpu.name, gpu.memory_total_bytes) if gpu.name else None
+        facts = match_device(gpu.facts.name, gpu.facts.memory_total_bytes) if gpu.facts.name else None
         if facts is not None:
-            yield Finding(Severity.OK, _gpu_text(gpu), f"`gpu: {facts.name}` in a profile stands for it")
+            scope = "all of it; for one MIG instance state `price:`" if gpu.facts.mig else "it"
+            yield Finding(Severity.OK, _gpu_text(gpu), f"`gpu: {facts.name}` in a profile stands for {scope}")
         else:
             yield Finding(
                 Severity.NOTE, f"{_gpu_text(gpu)} is not in castbench's catalogue",
@@ -218,39 +235,6 @@ def _bf16(machine: Machine) -> Iterator[Finding]:
         yield Finding(Severity.NOTE, "this CPU has no bf16 instructions", so_what, "use `dtype: fp32` on it")
 
 
-def _shared_gpus(machine: Machine) -> Iterator[Finding]:
-    """Others on a GPU, by their processes or by their memory alone."""
-    for gpu in machine.inventory.gpus:
-        if gpu.processes:
-            pids = ", ".join(str(process.pid) for process in gpu.processes)
-            yield Finding(
-                Severity.WARNING, f"{_count(len(gpu.processes), 'process', 'es')} on GPU {gpu.index} (pid {pids})",
-                "they take time from every window and memory from the largest batch",
-                "stop them, or measure on another GPU with --device cuda:N",
-            )  # fmt: skip
-        elif (gpu.memory_used_bytes or 0) > HIDDEN_GPU_BYTES:
-            yield Finding(
-                Severity.NOTE, f"{_gib(gpu.memory_used_bytes)} of GPU {gpu.index} are in use, by no visible process",
-                "somebody outside this container may be using the GPU",
-                "look at nvidia-smi on the host",
-            )  # fmt: skip
-
-
-def _gpu_memory(machine: Machine) -> Iterator[Finding]:
-    """GPUs with little free memory."""
-    for gpu in machine.inventory.gpus:
-        if gpu.memory_total_bytes is None or gpu.memory_used_bytes is None:
-            continue
-        free_bytes = gpu.memory_total_bytes - gpu.memory_used_bytes
-        if free_bytes < LITTLE_GPU_SHARE * gpu.memory_total_bytes:
-            yield Finding(
-                Severity.WARNING,
-                f"GPU {gpu.index} has {_gib(free_bytes)} free of {_gib(gpu.memory_total_bytes)}",
-                "large cases may run out of memory that an empty GPU would hold",
-                "free it before measuring",
-            )  # fmt: skip
-
-
 def _load(machine: Machine) -> Iterator[Finding]:
     """How busy the host is; the load average counts the whole machine, so that all its cores count too."""
     host = machine.host
@@ -311,9 +295,26 @@ def _host_memory(machine: Machine) -> Iterator[Finding]:
         )  # fmt: skip
 
 
+def _gpu_states(machine: Machine) -> Iterator[Finding]:
+    """State and settings of each GPU."""
+    yield from gpu_findings(machine.inventory)
+
+
+def _identities(machine: Machine) -> Iterator[Finding]:
+    """Devices of which nobody can say which GPU they are."""
+    if not machine.inventory.gpus:
+        return
+    for identity in device_identities(machine.inventory, machine.torch):
+        if identity.reason is not None:
+            yield Finding(
+                Severity.WARNING, identity.reason,
+                f"on {identity.device} times are measured, but no clock, temperature, slowdown, power or energy",
+            )  # fmt: skip
+
+
 _CHECKS: tuple[Callable[[Machine], Iterator[Finding]], ...] = (
-    _no_gpu, _listed_gpus, _torch_build, _architectures, _bf16,
-    _shared_gpus, _gpu_memory, _load, _steal, _cores, _host_memory,
+    _no_gpu, _listed_gpus, _torch_build, _architectures, _identities, _bf16,
+    _gpu_states, _load, _steal, _cores, _host_memory,
 )  # fmt: skip
 
 
@@ -351,12 +352,13 @@ def _device_text(device: TorchDevice) -> str:
 
 def _gpu_text(gpu: Gpu) -> str:
     """GPU 0: its name, memory and compute capability."""
-    parts = [gpu.name or "unnamed"]
-    if gpu.memory_total_bytes is not None:
-        parts.append(_gib(gpu.memory_total_bytes))
-    if gpu.compute_capability is not None:
-        parts.append(f"compute capability {gpu.compute_capability[0]}.{gpu.compute_capability[1]}")
-    return f"GPU {gpu.index}: {', '.join(parts)}"
+    facts = gpu.facts
+    parts = [facts.name or "unnamed"]
+    if facts.memory_total_bytes is not None:
+        parts.append(_gib(facts.memory_total_bytes))
+    if facts.compute_capability is not None:
+        parts.append(f"compute capability {facts.compute_capability[0]}.{facts.compute_capability[1]}")
+    return f"GPU {facts.index}: {', '.join(parts)}"
 
 
 def _gib(size_bytes: float | None) -> str:

@@ -16,8 +16,17 @@ from typing import Any
 
 from castbench.hardware import cpu, nvml
 from castbench.hardware.cpu import Host
-from castbench.hardware.nvml import GpuInventory
-from castbench.measure.diagnosis import Finding, TorchDevice, TorchFacts, device_problem, diagnose, torch_text
+from castbench.hardware.gpu import GpuInventory
+from castbench.measure.diagnosis import (
+    DeviceIdentity,
+    TorchDevice,
+    TorchFacts,
+    device_identities,
+    device_problem,
+    diagnose,
+    torch_text,
+)
+from castbench.measure.finding import Finding
 from castbench.plain import from_plain, to_plain
 
 __all__ = ["Examination", "device_problem", "diagnose", "examine", "torch_facts", "torch_text"]
@@ -36,11 +45,12 @@ print_torch_facts()
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """What the machine is and what follows from it."""
+    """What the machine is, which GPU each of torch's devices is, and what follows from it."""
 
     host: Host
     inventory: GpuInventory
     torch: TorchFacts
+    devices: tuple[DeviceIdentity, ...]
     findings: tuple[Finding, ...]
 
 
@@ -51,7 +61,9 @@ def examine() -> Examination:
     """
     host, inventory = cpu.read_host(LOOKING_S), nvml.inventory()
     facts = torch_facts()
-    return Examination(host, inventory, facts, diagnose(host, inventory, facts))
+    return Examination(
+        host, inventory, facts, device_identities(inventory, facts), diagnose(host, inventory, facts)
+    )  # fmt: skip
 
 
 def torch_facts(limit_s: float = TORCH_LIMIT_S) -> TorchFacts:
@@ -99,7 +111,7 @@ def read_torch_facts() -> TorchFacts:
         arch_list=tuple(torch.cuda.get_arch_list()), devices=tuple(_torch_device(index) for index in range(count)),
         threads=torch.get_num_threads(), mkl=libraries.mkl.is_available(), onednn=libraries.mkldnn.is_available(),
         cpu_capability=libraries.cpu.get_cpu_capability(), tf32=libraries.cuda.matmul.allow_tf32,
-        visible=os.environ.get("CUDA_VISIBLE_DEVICES"),
+        visible=os.environ.get("CUDA_VISIBLE_DEVICES"), device_order=os.environ.get("CUDA_DEVICE_ORDER"),
     )  # fmt: skip
 
 
@@ -108,4 +120,8 @@ def _torch_device(index: int) -> TorchDevice:
     import torch
 
     properties = torch.cuda.get_device_properties(index)
-    return TorchDevice(index, properties.name, (properties.major, properties.minor), properties.total_memory)
+    uuid = getattr(properties, "uuid", None)
+    return TorchDevice(
+        index, properties.name, (properties.major, properties.minor), properties.total_memory,
+        None if uuid is None else str(uuid),
+    )  # fmt: skip

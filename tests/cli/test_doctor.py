@@ -16,10 +16,11 @@ from castbench.cli.app import app
 from castbench.cli.doctor import aa_sentence
 from castbench.errors import CastbenchError, HardwareError, InputError
 from castbench.hardware.cpu import Host
-from castbench.hardware.nvml import GpuInventory
+from castbench.hardware.gpu import GpuInventory
 from castbench.measure import doctor
-from castbench.measure.diagnosis import Severity, TorchFacts, diagnose
+from castbench.measure.diagnosis import TorchFacts, diagnose
 from castbench.measure.doctor import Examination
+from castbench.measure.finding import Severity
 from castbench.pipeline import AaResult
 from castbench.stats import Estimate
 
@@ -29,7 +30,7 @@ HOST = Host(
 )  # fmt: skip
 NO_GPU = GpuInventory(reason="this machine has no NVIDIA driver (libnvidia-ml was not found)")
 TORCH = TorchFacts(torch="2.7.0+cpu", threads=8)
-EXAMINED = Examination(HOST, NO_GPU, TORCH, diagnose(HOST, NO_GPU, TORCH))
+EXAMINED = Examination(HOST, NO_GPU, TORCH, (), diagnose(HOST, NO_GPU, TORCH))
 AA = AaResult(16, 4, 30.0, Estimate(0.001, -0.011, 0.013), "Intel Xeon")
 
 
@@ -90,7 +91,7 @@ def test_bad_options_are_refused_before_anything_is_read(
 def test_json_holds_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     """For machines: host, inventory, torch, findings and the A/A result; unknown is null."""
     values = json.loads(run(monkeypatch, "--json", "--aa", "30s")[0])
-    assert set(values) == {"host", "inventory", "torch", "findings", "aa"}
+    assert set(values) == {"host", "inventory", "torch", "devices", "findings", "aa"}
     assert values["host"]["memory_total_bytes"] is None
     assert values["aa"]["log_ratio"]["high"] == 0.013
     assert len(values["findings"]) == len(EXAMINED.findings)

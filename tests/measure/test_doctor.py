@@ -3,16 +3,19 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from castbench.hardware.cpu import Host
-from castbench.hardware.nvml import Gpu, GpuInventory, GpuProcess
+from castbench.hardware.gpu import Gpu, GpuInventory, GpuProcess, SlowdownCause
 from castbench.hardware.processes import Process
 from castbench.measure import doctor
-from castbench.measure.diagnosis import Finding, Severity, TorchDevice, TorchFacts, device_problem, diagnose
+from castbench.measure.diagnosis import TorchDevice, TorchFacts, device_identities, device_problem, diagnose
 from castbench.measure.doctor import parse_answer, torch_facts
+from castbench.measure.finding import Finding, Severity
 from castbench.plain import to_plain
+from castbench.records import GpuFacts
 from castbench.units import GIB, MIB
 
 CU126 = ("sm_50", "sm_60", "sm_70", "sm_75", "sm_80", "sm_86", "sm_90")
@@ -20,8 +23,13 @@ HOST = Host(
     "box", "Ubuntu 24.04", "3.11.9", "AMD EPYC 7V13", logical_cores=24, affinity_cores=24, load_average=0.3,
     memory_total_bytes=220 * GIB, memory_available_bytes=200 * GIB, steal_share=0.0, bf16_native=False, busiest=(),
 )  # fmt: skip
-A100 = Gpu(0, "GPU-a", "NVIDIA A100 80GB PCIe", 81920 * MIB, 500 * MIB, (8, 0), ())
-ONE_A100 = GpuInventory((A100,), "560.35.03", "12.6")
+FACTS = GpuFacts(
+    0, "GPU-a", "NVIDIA A100 80GB PCIe", memory_total_bytes=81920 * MIB, compute_capability=(8, 0), ecc=True, mig=False,
+    compute_mode="default", persistence=True, power_limit_w=300, power_default_w=300, clocks_locked=False,
+    energy_scope="gpu",
+)  # fmt: skip
+A100 = Gpu(FACTS, 0, (), 31.0, (), energy_counter=True)
+ONE_A100 = GpuInventory((A100,), driver="560.35.03", cuda="12.6")
 NO_DRIVER = GpuInventory(reason="this machine has no NVIDIA driver (libnvidia-ml was not found)")
 TORCH = TorchFacts(
     torch="2.7.0+cu126", cuda="12.6", arch_list=CU126, threads=24, mkl=True, onednn=True, cpu_capability="AVX2",
@@ -43,9 +51,14 @@ def only(
     return [finding for finding in found if finding.severity is severity]
 
 
+def a100(**facts: Any) -> Gpu:
+    """The A100 with other facts."""
+    return replace(A100, facts=replace(FACTS, **facts))
+
+
 def gpu_and_torch(name: str, mib: int, capability: tuple[int, int]) -> tuple[GpuInventory, TorchFacts]:
     """A machine with one such GPU under the same torch."""
-    gpu = replace(A100, name=name, memory_total_bytes=mib * MIB, compute_capability=capability)
+    gpu = a100(name=name, memory_total_bytes=mib * MIB, compute_capability=capability)
     device = TorchDevice(0, name, capability, mib * MIB)
     return replace(ONE_A100, gpus=(gpu,)), replace(TORCH, devices=(device,))
 
@@ -71,6 +84,14 @@ def test_a_machine_without_a_driver_measures_its_cpu() -> None:
         "ok: quiet host: load 0.3 in the last minute on 24 cores",
     ]
     assert "says nothing about a GPU" in diagnose(HOST, NO_DRIVER, CPU_TORCH)[0].so_what
+
+
+def test_a_driver_that_does_not_work_is_a_problem() -> None:
+    """Where a driver is installed, no GPU is not a kind of machine but a defect; the reason comes first."""
+    broken = GpuInventory(reason="the driver's library and kernel module differ in version", installed=True)
+    first = diagnose(HOST, broken, CPU_TORCH)[0]
+    assert (first.severity, first.what) == (Severity.PROBLEM, broken.reason)
+    assert first.do == "mend the driver until `nvidia-smi` lists the GPU"
 
 
 def test_an_old_torch_on_a_new_gpu_is_a_problem_that_comes_first() -> None:
@@ -149,11 +170,95 @@ def test_others_on_the_gpu_are_named() -> None:
     """Processes on the GPU, and what they leave free, are warnings; memory nobody visible holds is a note."""
     shared = replace(A100, processes=(GpuProcess(812, 30 * GIB),), memory_used_bytes=30 * GIB)
     found = only(Severity.WARNING, inventory=replace(ONE_A100, gpus=(shared,)))
-    assert [f.what for f in found] == ["1 process on GPU 0 (pid 812)", "GPU 0 has 50.0 GiB free of 80.0 GiB"]
+    assert [f.what for f in found] == ["1 process on GPU 0 (pid 812)", "memory of GPU 0: 50.0 GiB free of 80.0 GiB"]
     hidden = replace(A100, processes=(), memory_used_bytes=3 * GIB)
     assert [f.what for f in only(Severity.NOTE, inventory=replace(ONE_A100, gpus=(hidden,)))] == [
         "3.0 GiB of GPU 0 are in use, by no visible process"
     ]
+
+
+@pytest.mark.parametrize(
+    ("gpu", "severity", "what", "do"),
+    [
+        (a100(compute_mode="prohibited"), "problem", "compute mode of GPU 0 is prohibited",
+         "`sudo nvidia-smi -i GPU-a -c DEFAULT`"),
+        (a100(compute_mode="exclusive-process"), "warning",
+         "compute mode of GPU 0 is exclusive-process: one process at a time may use it",
+         "`sudo nvidia-smi -i GPU-a -c DEFAULT`"),
+        (a100(power_limit_w=250), "warning", "power limit of GPU 0 is 250 W; the default is 300 W",
+         "if your servers run at 300 W: `sudo nvidia-smi -i GPU-a -pl 300`"),
+        (a100(power_limit_w=320), "note", "power limit of GPU 0 is 320 W; the default is 300 W",
+         "if your servers run at 300 W: `sudo nvidia-smi -i GPU-a -pl 300`"),
+        (a100(clocks_locked=True), "warning", "clocks of GPU 0 are held by a setting",
+         "if your servers do not lock clocks: `sudo nvidia-smi -i GPU-a -rgc` (locked clocks) and "
+         "`sudo nvidia-smi -i GPU-a -rac` (application clocks)"),
+        (a100(persistence=False), "note", "persistence mode of GPU 0 is off", "`sudo nvidia-smi -i GPU-a -pm 1`"),
+        (a100(ecc=False), "note", "ECC of GPU 0 is off",
+         "if your servers run with ECC: `sudo nvidia-smi -i GPU-a -e 1`, then restart the machine"),
+        (a100(energy_scope="module"), "note",
+         "power and energy of GPU 0 cover the whole module, its CPU and memory included", None),
+        (replace(A100, energy_counter=False), "note", "no energy counter on GPU 0", None),
+        (replace(A100, temperature_c=71.0), "note", "temperature of GPU 0 before castbench runs: 71 °C",
+         "look at its fans and at the air that reaches it, or wait until it has cooled down"),
+        (replace(A100, slowdowns=(SlowdownCause.HW_THERMAL,), temperature_c=93.0), "warning",
+         "heat slows GPU 0 right now (93 °C)",
+         "let it cool down; if it does so when idle, look at its fans and at the air that reaches it"),
+        (replace(A100, slowdowns=(SlowdownCause.POWER_BRAKE,)), "warning",
+         "the server's power brake slows GPU 0 right now", "look at the server's power supplies and its power cap"),
+        (replace(A100, slowdowns=(SlowdownCause.POWER_CAP,)), "warning",
+         "something slows GPU 0 right now (power-cap), before castbench runs",
+         "`nvidia-smi -i GPU-a -q -d PERFORMANCE,POWER` says more"),
+        (a100(mig=True), "problem", "MIG of GPU 0 is on, but it has no instance",
+         "create one (`sudo nvidia-smi mig -i GPU-a -cgi …`), or switch MIG off: `sudo nvidia-smi -i GPU-a -mig 0`"),
+    ],
+)  # fmt: skip
+def test_the_state_of_a_gpu_is_told_with_the_command_for_it(gpu: Gpu, severity: str, what: str, do: str | None) -> None:
+    """Each setting or state that changes what numbers mean is one finding, with the command a careful person runs."""
+    found = [f for f in diagnose(HOST, replace(ONE_A100, gpus=(gpu,)), TORCH) if f.severity != "ok"]
+    if gpu.facts.mig:
+        found = [f for f in found if "cannot be told" not in f.what]
+    assert [(f.severity, f.what, f.do) for f in found] == [(severity, what, do)]
+
+
+def test_what_a_gpu_does_not_say_is_no_finding() -> None:
+    """Unknown settings are neither good nor bad."""
+    silent = Gpu(GpuFacts(0, "GPU-a", "NVIDIA A100 80GB PCIe", memory_total_bytes=81920 * MIB), energy_counter=True)
+    assert only(Severity.WARNING, inventory=replace(ONE_A100, gpus=(silent,))) == []
+    assert only(Severity.NOTE, inventory=replace(ONE_A100, gpus=(silent,))) == []
+
+
+def test_gpus_of_which_the_same_is_true_share_a_finding() -> None:
+    """Eight GPUs without persistence mode are one finding, with one command for all of them."""
+    gpus = tuple(a100(index=i, uuid=f"GPU-{i}", persistence=False) for i in range(3))
+    [finding] = only(Severity.NOTE, inventory=replace(ONE_A100, gpus=gpus), torch_facts=replace(
+        TORCH, devices=tuple(replace(TORCH.devices[0], index=i) for i in range(3))))  # fmt: skip
+    assert finding.what == "persistence mode of GPU 0, GPU 1 and GPU 2 is off"
+    assert finding.do == "`sudo nvidia-smi -i GPU-0,GPU-1,GPU-2 -pm 1`"
+
+
+def test_processes_on_an_instance_are_processes_on_its_gpu() -> None:
+    """A neighbour on another MIG instance is pointed out."""
+    part = Gpu(GpuFacts(0, "MIG-x", "A100 MIG", parent_uuid="GPU-a", mig=True), 0, (GpuProcess(7, None),))
+    cut = replace(ONE_A100, gpus=(a100(mig=True),), instances=(part,))
+    assert "warning: 1 process on GPU 0 (pid 7)" in said(inventory=cut)
+    assert "note: MIG of GPU 0 is on, with 1 instance" in said(inventory=cut)
+
+
+def test_a_forbidden_gpu_is_a_note() -> None:
+    """A GPU that this container was not given is no defect, but it is said."""
+    [note] = only(Severity.NOTE, inventory=replace(ONE_A100, forbidden=("GPU 1 may not be used",)),
+                  torch_facts=replace(TORCH, devices=(replace(TORCH.devices[0], uuid="a"),)))  # fmt: skip
+    assert note.what == "GPU 1 may not be used"
+
+
+def test_a_device_that_cannot_be_told_is_a_warning_and_one_that_can_is_not() -> None:
+    """Two models without a UUID from torch: a warning; with the UUID: the device is named."""
+    two = replace(ONE_A100, gpus=(a100(name="Tesla T4", index=0, uuid="GPU-t"), a100(index=1)))
+    [warning] = [f for f in only(Severity.WARNING, inventory=two) if "cannot be told" in f.what]
+    assert warning.what.startswith("which GPU cuda:0 is cannot be told: the GPUs are of several models")
+    known = replace(TORCH, devices=(replace(TORCH.devices[0], uuid="a"),))
+    assert only(Severity.WARNING, inventory=two, torch_facts=known) == []
+    assert [identity.uuid for identity in device_identities(two, known)] == ["GPU-a"]
 
 
 def test_a_cpu_build_beside_a_gpu_is_a_problem() -> None:
@@ -174,14 +279,14 @@ def test_a_hidden_gpu_is_told_from_a_missing_one() -> None:
     """CUDA_VISIBLE_DEVICES is quoted where torch sees nothing, or less than the driver."""
     [finding] = only(Severity.PROBLEM, torch_facts=replace(TORCH, devices=(), visible=""))
     assert finding.what.endswith("although the driver lists one; CUDA_VISIBLE_DEVICES is ''")
-    two = replace(ONE_A100, gpus=(A100, replace(A100, index=1)))
+    two = replace(ONE_A100, gpus=(A100, a100(index=1, uuid="GPU-b")))
     [note] = only(Severity.NOTE, inventory=two, torch_facts=replace(TORCH, visible="1"))
     assert note.what.endswith("torch sees 1 of 2 GPUs; CUDA_VISIBLE_DEVICES is '1'")
 
 
 def test_a_gpu_outside_the_catalogue_and_one_that_does_not_answer_are_told() -> None:
     """An unknown GPU is a note without any guess; a lost one is a problem."""
-    unknown = replace(A100, name="NVIDIA Z9")
+    unknown = a100(name="NVIDIA Z9")
     [note] = only(Severity.NOTE, inventory=replace(ONE_A100, gpus=(unknown,)))
     assert "NVIDIA Z9" in note.what
     assert "not in castbench's catalogue" in note.what
@@ -287,4 +392,5 @@ def test_this_machine_is_examined_without_importing_torch_here() -> None:
     assert str(examined.torch.torch).partition("+")[0] == version("torch").partition("+")[0]
     assert examined.torch.threads is not None
     assert examined.host.busiest is not None or not Path("/proc/stat").exists()
+    assert examined.devices == device_identities(examined.inventory, examined.torch)
     assert examined.findings == diagnose(examined.host, examined.inventory, examined.torch)
