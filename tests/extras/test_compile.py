@@ -1,11 +1,21 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 
+from castbench import pipeline
+from castbench.findings import case_findings
+from castbench.measure.runner import Silent
+from castbench.measure.torch_rig import TorchRig
 from castbench.mechanisms.cast import CastAttention
+from castbench.plan import make_plan
+from castbench.records import Status
+from castbench.workload.lengths import from_shares
+from castbench.workload.spec import MechanismChoice, ModelSpec, SamplingPolicy
+from tests.examples import example_profile
 
 pytestmark = pytest.mark.extra
 
@@ -35,3 +45,19 @@ def test_cast_on_cuda_gives_what_it_gives_on_the_cpu() -> None:
         here = module(x_BNM)
         there = module.cuda()(x_BNM.cuda()).cpu()
     assert float((here - there).abs().max()) < 1e-4 * float(here.abs().max())
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile on a CPU needs a C++ compiler (g++)")
+def test_a_compiled_group_is_measured_beside_an_eager_one(tmp_path: Path) -> None:
+    """Both regimes give numbers, compiling does not eat a case's time limit, and pairs stay within one regime."""
+    profile = example_profile(
+        mechanisms=(MechanismChoice("sdpa"),), regimes=("eager", "compiled"), lengths=from_shares([(64, 1.0)]),
+        model=ModelSpec(layers=1, embed_dim=32, num_heads=2, ffn_dim=64, vocab_size=100),
+        sampling=SamplingPolicy(target_ci=0.5, min_window_ms=1.0, max_seconds_per_case=3.0),
+    )  # fmt: skip
+    plan = make_plan(profile)
+    record = pipeline.measure(profile, plan, TorchRig("cpu", 1), Silent(), out=tmp_path / "run.jsonl").record
+    rounds = {g.group: g.rounds for g in record.groups}
+    assert rounds.keys() == {"b1-n64-bucketed", "b1-n64-bucketed-compiled"}
+    assert min(rounds.values()) >= 8
+    assert {f.status for f in case_findings(record)} == {Status.OK}
