@@ -67,10 +67,12 @@ class Caveat(StrEnum):
 class WindowState:
     """What the device did during one window, settling included; None: not known.
 
-    slowed_s        (cause, seconds) by the driver's counters; causes that did not occur are left out
-    slowed_share    where there are no counters: share of the sampler's looks at which any slowdown was reported
-    foreign         process ids of others on the device
-    readings        how often the sampler looked
+    slowed_s            (cause, seconds) by the driver's counters, or by the share of looks that named a cause without a
+                        counter; causes that did not occur are left out
+    slowed_share        share of the time slowed: the sum over causes, at most 1; without counters, of looks
+    clocks_held_share   share of looks at which a setting, and not the load, held the clock
+    foreign             process ids of others on the device
+    readings            how often the sampler looked
     """
 
     readings: int = 0
@@ -82,6 +84,7 @@ class WindowState:
     memory_used_max_bytes: int | None = None
     slowed_s: tuple[tuple[str, float], ...] | None = None
     slowed_share: float | None = None
+    clocks_held_share: float | None = None
     foreign: tuple[int, ...] | None = None
 
 
@@ -174,8 +177,8 @@ class RoundRecord:
 class EnergyBlock:
     """Energy over a stretch of back-to-back steps, or of idling with a context (steps 0).
 
-    counter_j       difference of the energy counter's readings at both ends; None without a counter
-    integrated_j    sampled power integrated over the same stretch; None without power readings
+    counter_j       by the counter's updates within the stretch, brought to its whole length; None without one
+    integrated_j    sampled power integrated over the stretch without its lead, likewise; None without readings
     """
 
     steps: int
@@ -193,6 +196,7 @@ class EnergyRecord:
     period_s    the counter's update period as inferred; None without a counter
     idle        blocks with the model loaded and nothing running
     blocks      blocks of work
+    dropped     what could not be used of the pass, and why, in sentences
     """
 
     source: str
@@ -200,6 +204,7 @@ class EnergyRecord:
     period_s: float | None
     idle: tuple[EnergyBlock, ...]
     blocks: tuple[EnergyBlock, ...]
+    dropped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

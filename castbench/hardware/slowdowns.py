@@ -28,12 +28,13 @@ def device_caveats(states: Iterable[WindowState], facts: GpuFacts | None) -> tup
 
     power-capped, thermal-throttle   slowed for more than 2 % of the watched time, by the mean over windows; named
                                      is every kind of cause that makes up at least a tenth of the slowed time
-    clocks-locked                    clocks are held below their maximum
+    clocks-locked                    a setting holds the clocks: by the facts, or in more than 2 % of looks
     shared-device                    another process was on the GPU at either end of any window
     """
     seen = tuple(states)
     found = list(_slowdown_caveats(seen))
-    if facts is not None and facts.clocks_locked:
+    held = [state.clocks_held_share for state in seen if state.clocks_held_share is not None]
+    if (facts is not None and facts.clocks_locked) or (held and fmean(held) > SLOWED_LIMIT):
         found.append(Caveat.CLOCKS_LOCKED)
     if any(state.foreign for state in seen):
         found.append(Caveat.SHARED_DEVICE)

@@ -76,6 +76,7 @@ class GpuWatch:
                                       default=None),
             slowed_s=None if slowed is None else tuple((c.value, s) for c, s in slowed.items() if s > 0),
             slowed_share=slowed_share,
+            clocks_held_share=_mean([None if x.clocks_held is None else float(x.clocks_held) for x in looks]),
             foreign=self._foreign(before, after),
         )  # fmt: skip
         return state, self._outside_reason(before, after, slowed or {})

@@ -189,7 +189,7 @@ class TorchRig:
             found = measure_energy(meter, partial(epoch.block, arm), RealClock(), rng, EnergyPolicy())
         finally:
             epoch.close()
-        return EnergyReading(found.record, found.reason)
+        return EnergyReading(found.record and replace(found.record, dropped=found.dropped), found.reason)
 
     def fits(self, plan: Plan, group: Group, arm: Arm, batch_size: int) -> bool:
         """One step in a worker of its own; only out of memory means that it does not fit, anything else is raised."""

@@ -20,7 +20,7 @@ TORCH_ROOMS = (
     "measure/cuda_graph.py", "measure/memory.py", "measure/parity.py", "measure/worker.py",
     "measure/torch_facts.py", "measure/doctor.py", "measure/regimes.py",
 )  # fmt: skip
-PURE_ROOMS = ("cost/*.py", "stats.py", "plan.py", "findings.py")
+PURE_ROOMS = ("cost/*.py", "stats.py", "plan.py", "findings.py", "energy.py", "carry_over.py")
 COMMANDS = (
     (), ("profile",), ("report",), ("compare",), ("workload",), ("workload", "init"), ("workload", "check"),
     ("workload", "schema"), ("runs",), ("runs", "show"), ("runs", "remove"), ("mechanisms",), ("doctor",), ("verify",),

@@ -206,6 +206,9 @@ def test_locked_clocks_are_a_caveat_of_the_gpu() -> None:
     assert device_caveats((), replace(FACTS, clocks_locked=True)) == (Caveat.CLOCKS_LOCKED,)
     assert device_caveats((), replace(FACTS, clocks_locked=False)) == ()
     assert device_caveats((), FACTS) == device_caveats((), None) == ()
+    held = WindowState(clocks_held_share=0.9)
+    assert device_caveats([held], FACTS) == (Caveat.CLOCKS_LOCKED,)
+    assert device_caveats([replace(held, clocks_held_share=0.01)], FACTS) == ()
 
 
 def test_the_episodes_of_a_gpu_become_its_caveats() -> None:
