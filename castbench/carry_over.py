@@ -53,7 +53,7 @@ def carries_over(rounds: Sequence[RoundRecord], margin: float, fewest_rounds: in
 
     False below `fewest_rounds` rounds that hold the same arms: too few orders to tell.
     """
-    return any(c.adjusted_p <= LEVEL and abs(c.effect) > margin for c in carry_over(rounds, margin, fewest_rounds))
+    return any(c.adjusted_p <= LEVEL for c in carry_over(rounds, margin, fewest_rounds))
 
 
 def carry_over(rounds: Sequence[RoundRecord], margin: float, fewest_rounds: int) -> tuple[CarryOver, ...]:
