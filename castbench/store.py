@@ -1,9 +1,11 @@
 """The run file: one JSON object per line, appended as it is measured, read back whole; see docs/run-format.md.
 
-{"kind": "header", …}    first, once
-{"kind": "round", …}     as each round finishes
-{"kind": "group", …}     as each group finishes
-{"kind": "resumed", …}   when a later session goes on
+{"kind": "header", …}      first, once
+{"kind": "round", …}       as each round finishes
+{"kind": "group", …}       as each group finishes
+{"kind": "selection", …}   when it is known what fresh rounds shall confirm
+{"kind": "end", …}         when the run ends by itself
+{"kind": "resumed", …}     when a later session goes on
 
 Every line but the first carries `prev`, the hash of the line before it, so that a change inside the file shows.
 """
@@ -12,10 +14,13 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import itertools
 import json
 import os
 import re
+import stat
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -23,6 +28,7 @@ from typing import Any
 
 from castbench.errors import RunFileError
 from castbench.plain import canonical_json, from_plain, sha256_of, to_plain
+from castbench.plan import Plan
 from castbench.records import GroupRecord, RoundRecord, RunEnd, RunHeader, RunRecord, Selection
 
 SCHEMA = 2
@@ -46,19 +52,23 @@ class RunWriter:
 
     @classmethod
     def create(cls, path: Path, header: RunHeader) -> RunWriter:
-        """A new file with its header; an existing file is never overwritten."""
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND, 0o644)
-        except FileExistsError:
-            raise RunFileError(
-                f"{path} exists already and is never overwritten; name another file with --out"
-            ) from None
-        except OSError as error:
-            raise RunFileError(f"cannot write {path}: {error.strerror}; name another place with --out") from None
+        """A new file with its header; a file that holds anything is never overwritten, an empty one is taken.
+
+        Whoever has the lock and finds the file empty owns it, so two runs cannot both begin the same file.
+        """
+        descriptor = _opened(path, os.O_RDWR | os.O_APPEND)
         _lock(path, descriptor)
+        found = os.fstat(descriptor)
+        if found.st_size or not stat.S_ISREG(found.st_mode):
+            os.close(descriptor)
+            raise RunFileError(f"{path} exists already and is never overwritten; name another file with --out")
         writer = cls(path, descriptor)
-        writer._append("header", header)
+        try:
+            writer._append("header", header)
+        except BaseException:
+            path.unlink(missing_ok=True)  # nothing is in it yet
+            writer.close()
+            raise
         return writer
 
     @classmethod
@@ -110,15 +120,25 @@ class RunWriter:
         self.close()
 
     def _append(self, kind: str, value: Any) -> None:
-        """One line in one write, so that a kill leaves whole lines and at most one torn one."""
+        """One line in one write, so that a kill leaves whole lines and at most one torn one.
+
+        Where the disk takes only part of a line (it is full), the part is cut off again.
+        """
         chained = {} if self._last_line is None else {"prev": _line_sha256(self._last_line)}
         line = (canonical_json({"kind": kind, **to_plain(value), **chained}) + "\n").encode()
-        self._last_line = line
+        whole, left = os.fstat(self._descriptor).st_size, line
         try:
-            while line:
-                line = line[os.write(self._descriptor, line) :]
+            while left:
+                left = left[os.write(self._descriptor, left) :]
         except OSError as error:
-            raise RunFileError(f"cannot write {self.path}: {error.strerror}; what is in it is kept") from None
+            with suppress(OSError):
+                os.ftruncate(self._descriptor, whole)
+            what = f"cannot write {self.path}: {error.strerror}"
+            if self._last_line is None:
+                raise RunFileError(f"{what}; nothing was measured; name another place with --out") from None
+            go_on = f"castbench profile --resume {self.path}"
+            raise RunFileError(f"{what}; every finished round is kept; make room and go on with: {go_on}") from None
+        self._last_line = line
 
 
 def read_run(path: Path) -> RunRecord:
@@ -180,15 +200,17 @@ def _is_file(path: Path) -> bool:
 
 
 def new_run_path(name: str, device: str, created_at: str, directory: Path = RUNS_DIR) -> Path:
-    """A file name that is not taken: profile, device, time of start."""
+    """A file name of one's own: profile, device, time of start. An empty file of that name is there from now on, so
+    that a run started within the same second gets another.
+    """
     stamp = re.sub(r"[^0-9T]", "", created_at)[:15].replace("T", "-")
     stem = f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name)[:80]}-{device.replace(':', '')}-{stamp}"
-    path = directory / f"{stem}{SUFFIX}"
-    number = 2
-    while path.exists():
-        path = directory / f"{stem}-{number}{SUFFIX}"
-        number += 1
-    return path
+    for number in itertools.count(1):
+        path = directory / f"{stem}{f'-{number}' if number > 1 else ''}{SUFFIX}"
+        with suppress(FileExistsError):
+            os.close(_opened(path, os.O_WRONLY | os.O_EXCL))
+            return path
+    raise AssertionError("unreachable: there are more numbers than files")
 
 
 @dataclass
@@ -220,7 +242,7 @@ class _Reading:
             elif kind == "group":
                 self.groups.append(from_plain(GroupRecord, data))
             elif kind == "selection":
-                self.selection = from_plain(Selection, data)
+                self.selection = self._planned(from_plain(Selection, data))
             elif kind == "end":
                 self.ended = from_plain(RunEnd, data)
             elif kind == "resumed":
@@ -230,19 +252,46 @@ class _Reading:
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise RunFileError(f"{self.path}: line {number} is not what a run file holds ({error})") from None
 
+    def _planned(self, selection: Selection) -> Selection:
+        """A selection of arms and groups that the plan has."""
+        if self.header is not None:
+            keys = {group.key for group in self.header.plan.groups}
+            labels = {arm.label for arm in self.header.plan.arms}
+            for chosen in selection.selected:
+                if chosen.group not in keys or not {chosen.label, chosen.against} <= labels:
+                    raise ValueError(f"{chosen.label!r} at {chosen.group!r} was selected and never planned")
+        return selection
+
     def _take_header(self, kind: Any, data: dict[str, Any]) -> None:
         """The first line."""
         if kind != "header":
             raise ValueError("the first line must be the header")
-        if isinstance(data.get("schema"), int) and data["schema"] > SCHEMA:
+        schema = data.get("schema")
+        if isinstance(schema, int) and schema > SCHEMA:
             raise RunFileError(
-                f"{self.path} has schema {data['schema']}, and this castbench reads up to {SCHEMA}; update castbench"
+                f"{self.path} has schema {schema}, and this castbench reads up to {SCHEMA}; update castbench"
+            )
+        if schema == 1:
+            raise RunFileError(
+                f"{self.path} has schema 1: it was written by a version of castbench from before its first release; "
+                "measure anew"
             )
         self.header = from_plain(RunHeader, data)
         datetime.fromisoformat(self.header.created_at)
-        rules = self.header.plan.analysis
-        if len(rules.looks) != len(rules.look_errors) or not rules.looks:
-            raise ValueError("looks and look_errors differ in length")
+        _require_sound(self.header.plan)
+
+
+def _opened(path: Path, flags: int) -> int:
+    """A file that is made where it is not there, folders included; with O_EXCL, FileExistsError where it is."""
+    try:
+        if not path.parent.is_dir():
+            path.parent.mkdir(parents=True)
+        return os.open(path, flags | os.O_CREAT, 0o644)
+    except OSError as error:
+        if isinstance(error, FileExistsError) and path.parent.is_dir():
+            raise
+        why = "what should be its folder is a file" if isinstance(error, FileExistsError) else error.strerror
+        raise RunFileError(f"cannot write {path}: {why}; name another place with --out") from None
 
 
 def _lock(path: Path, descriptor: int) -> None:
@@ -257,6 +306,16 @@ def _lock(path: Path, descriptor: int) -> None:
 def _line_sha256(line: bytes) -> str:
     """Hash of a line as it stands in the file."""
     return hashlib.sha256(line).hexdigest()
+
+
+def _require_sound(plan: Plan) -> None:
+    """ValueError where a plan cannot be judged by: names twice, no baseline, looks without their errors."""
+    rules, labels = plan.analysis, [arm.label for arm in plan.arms]
+    keys = [group.key for group in plan.groups]
+    if len(rules.looks) != len(rules.look_errors) or not rules.looks:
+        raise ValueError("looks and look_errors differ in length")
+    if plan.baseline not in labels or len(set(labels)) != len(labels) or len(set(keys)) != len(keys):
+        raise ValueError("arms or groups of one name, or no baseline among the arms")
 
 
 def _refuse_constant(name: str) -> float:

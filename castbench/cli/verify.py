@@ -2,34 +2,70 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from castbench.report.verify import Check
 
 
 def verify_command(
     run: Annotated[str, typer.Argument(help="A path, a name, or latest.")] = "latest",
+    report: Annotated[
+        Path | None, typer.Option("--report", help="A CSV or JSON of `castbench report`, to be held against the run.")
+    ] = None,
+    price: Annotated[float | None, typer.Option(help="The --price that the report was made with.")] = None,
+    rate: Annotated[float | None, typer.Option(help="The --rate that the report was made with.")] = None,
+    redact: Annotated[bool, typer.Option("--redact", help="The report was made with --redact.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
-    """Check a run file's hashes and recompute its report's numbers from the raw rounds in a second way.
+    """Check a run file's hashes, and recompute every number of its report from the raw rounds in a second way.
 
     Exit code 4 where something does not agree.
 
     \b
-    Example:
+    Examples:
       castbench verify latest
+      castbench verify latest --report report.csv
     """
-    import json
+    from castbench.cli.report import _check_positive
+    from castbench.pipeline import comparable_sha256, project, read_run, report_bytes
+    from castbench.report.verify import export_check, verify_run
 
-    from castbench.pipeline import verify
+    _check_positive("--price", price)
+    _check_positive("--rate", rate)
+    record = read_run(run)
+    projection = project(record, price_usd_per_hour=price, rate=rate)
+    checks = list(verify_run(record, projection, comparable_sha256(record.header.plan)))
+    if report is not None:
 
-    path, checks = verify(run)
-    if as_json:
-        rows = [{"check": c.what, "ok": c.ok, "detail": c.detail} for c in checks]
-        typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
-    else:
-        typer.echo(f"{path}")
-        for check in checks:
-            typer.echo(f"{'ok  ' if check.ok else 'FAIL'}  {check.what}{f': {check.detail}' if check.detail else ''}")
+        def render(fmt: str, table: str) -> bytes:
+            return report_bytes(record, fmt, table=table, price_usd_per_hour=price, rate=rate, redact=redact)
+
+        checks.append(export_check(report, render))
+    _show(record.path or run, checks, as_json=as_json)
     if not all(check.ok for check in checks):
         raise typer.Exit(4)
+
+
+def _show(path: str, checks: Sequence[Check], *, as_json: bool) -> None:
+    """The checks as lines, or as JSON with every difference."""
+    import json
+
+    from castbench.plain import to_plain
+
+    if as_json:
+        rows = [
+            {"check": c.what, "ok": c.ok, "detail": c.detail, "numbers": dict(c.numbers),
+             "differences": to_plain(c.differences)}
+            for c in checks
+        ]  # fmt: skip
+        typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    typer.echo(f"{path}")
+    for check in checks:
+        typer.echo(f"{'ok  ' if check.ok else 'FAIL'}  {check.what}{f': {check.detail}' if check.detail else ''}")

@@ -134,13 +134,14 @@ class FakeGpu:
         last = bisect_right(self._since_s, at_s) - 1
         return self._joules[last] + self._watts[last] * (at_s - self._since_s[last])
 
-    def read(self) -> GpuReading:
-        """Everything, now."""
+    def read(self, *, whole: bool = True) -> GpuReading:
+        """Everything, now, or what changes within milliseconds."""
         now_s = self._answer()
         slowed = frozenset(e.cause for e in self.episodes if e.began_s <= now_s < e.ended_s)
         return GpuReading(
-            now_s, sm_clock_hz=self.sm_clock_hz, temperature_c=self.temperature_c, power_w=self.power_w(),
-            utilization=1.0, memory_used_bytes=self.used_bytes, slowdowns=slowed,
+            now_s, sm_clock_hz=self.sm_clock_hz, slowdowns=slowed, temperature_c=self.temperature_c if whole else None,
+            power_w=self.power_w() if whole else None, utilization=1.0 if whole else None,
+            memory_used_bytes=self.used_bytes if whole else None,
         )  # fmt: skip
 
     def power_w(self) -> float | None:

@@ -114,8 +114,10 @@ class GpuMeter(Protocol):
 
     facts: GpuFacts
 
-    def read(self) -> GpuReading:
-        """Clocks, temperature, power, utilisation, memory and slowdown reasons, now."""
+    def read(self, *, whole: bool = True) -> GpuReading:
+        """Clocks, temperature, power, utilisation, memory and slowdown reasons, now; unless `whole`, only what changes
+        within milliseconds: SM clock and slowdown reasons.
+        """
 
     def power_w(self) -> float | None:
         """Power now (or over the driver's own averaging time)."""

@@ -172,17 +172,17 @@ class NvmlGpu:
         self._subject = f"{self.facts.name or 'the GPU'} ({self.facts.uuid or subject})"
         self._make_readings()
 
-    def read(self) -> GpuReading:
-        """Clocks, temperature, power, utilisation, memory and slowdown reasons, now."""
+    def read(self, *, whole: bool = True) -> GpuReading:
+        """All readings now, or those that change within milliseconds; see GpuMeter."""
         reasons = self._reasons()
         return GpuReading(
             at_s=time.monotonic(),
             sm_clock_hz=self._sm_clock_hz(),
-            memory_clock_hz=self._memory_clock_hz(),
-            temperature_c=self._temperature_c(),
-            power_w=self._power_w(),
-            utilization=self._utilization(),
-            memory_used_bytes=self._memory_used_bytes(),
+            power_w=self._power_w() if whole else None,
+            memory_clock_hz=self._memory_clock_hz() if whole else None,
+            temperature_c=self._temperature_c() if whole else None,
+            utilization=self._utilization() if whole else None,
+            memory_used_bytes=self._memory_used_bytes() if whole else None,
             slowdowns=None if reasons is None else _slowdowns(reasons),
             clocks_held=None if reasons is None else bool(reasons & _CLOCKS_SETTING),
         )

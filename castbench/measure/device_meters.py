@@ -15,7 +15,7 @@ from castbench.hardware import nvml
 from castbench.hardware.gpu_identity import identify
 from castbench.hardware.rapl import open_rapl
 from castbench.measure.energy import EnergyMeter, GpuEnergy, why_no_gpu_energy
-from castbench.measure.gpu_watch import GpuWatch
+from castbench.measure.gpu_watch import GpuWatch, Looks
 from castbench.measure.sampler import RealClock, Sampler
 from castbench.records import GpuFacts
 
@@ -60,7 +60,7 @@ def _opened(uuid: str) -> DeviceMeters:
     """Three handles on one GPU, since none is for two threads: the watch's, its sampler's, the energy pass's."""
     watched, sampled, metered = (nvml.open_gpu(uuid) for _ in range(3))
     present = watched.processes()
-    sampler = Sampler(sampled.read, RealClock())
+    sampler = Sampler(Looks(sampled), RealClock())
     why_none = why_no_gpu_energy(watched.facts)
     return DeviceMeters(
         watched.facts, GpuWatch(watched, sampler), None if why_none else GpuEnergy(metered), why_none,

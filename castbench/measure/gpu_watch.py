@@ -14,6 +14,26 @@ from castbench.hardware.gpu import OUTSIDE_CAUSES, GpuMeter, GpuReading, Slowdow
 from castbench.measure.sampler import Sampler
 from castbench.records import WindowState
 
+WHOLE_EVERY = 5
+"""One look in so many reads everything: every 100 ms at the usual period."""
+
+
+class Looks:
+    """Looks at a GPU for a sampler: clock and slowdowns every time, the slower readings now and then.
+
+    A look costs processor time beside the measured work, and power (which drivers renew every 20 to 100 ms),
+    temperature, memory and the driver's averaged utilisation do not change within tens of milliseconds.
+    """
+
+    def __init__(self, meter: GpuMeter) -> None:
+        self._meter, self._taken = meter, 0
+
+    def __call__(self) -> GpuReading:
+        """One look."""
+        reading = self._meter.read(whole=self._taken % WHOLE_EVERY == 0)
+        self._taken += 1
+        return reading
+
 
 @dataclass(frozen=True, slots=True)
 class Mark:

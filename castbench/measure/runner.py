@@ -79,6 +79,7 @@ class PlanRunner:
         self._parity: dict[str, float | CaseFailed] = {}
         self._out_of_memory: dict[str, list[Shape]] = {}
         self._spent: dict[str, float] = {}
+        self._remember_out_of_memory()
 
     def run(self) -> bool:
         """Measure the groups that are left, cheapest first, and confirm what they select; False when the budget
@@ -135,6 +136,13 @@ class PlanRunner:
     def note_out_of_memory(self, arm: Arm, shape: Shape) -> None:
         """Remember a shape that did not fit, so that larger ones are not tried."""
         self._out_of_memory.setdefault(arm.label, []).append(shape)
+
+    def _remember_out_of_memory(self) -> None:
+        """What earlier sessions of this run found too large is too large now."""
+        for closed in self.done.groups if self.done else ():
+            for outcome in closed.outcomes:
+                if outcome.status is Status.OOM:
+                    self.note_out_of_memory(self.plan.arm(outcome.label), self.plan.group(closed.group).shape)
 
     def smaller_that_did_not_fit(self, arm: Arm, shape: Shape) -> Shape | None:
         """A shape no larger than this one at which the arm ran out of memory."""

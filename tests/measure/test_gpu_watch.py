@@ -8,7 +8,7 @@ from castbench.errors import HardwareError
 from castbench.hardware.fake_gpu import Episode, FakeGpu, VirtualClock, Visitor
 from castbench.hardware.gpu import GpuProcess, SlowdownCause
 from castbench.hardware.slowdowns import device_caveats
-from castbench.measure.gpu_watch import GpuWatch
+from castbench.measure.gpu_watch import WHOLE_EVERY, GpuWatch, Looks
 from castbench.measure.sampler import Sampler
 from castbench.records import Caveat, GpuFacts, WindowState
 
@@ -217,3 +217,12 @@ def test_the_episodes_of_a_gpu_become_its_caveats() -> None:
     box = Box(gpu(episodes=episodes))
     states = [box.window()[0], box.window()[0]]
     assert device_caveats(states, FACTS) == (Caveat.THERMAL_THROTTLE,)
+
+
+def test_slow_readings_are_asked_for_now_and_then_only() -> None:
+    """Five looks: clock and slowdowns in each, temperature, power, memory and utilisation once."""
+    looks = Looks(FakeGpu(VirtualClock()))
+    taken = [looks() for _ in range(2 * WHOLE_EVERY)]
+    assert all(look.sm_clock_hz is not None and look.slowdowns is not None for look in taken)
+    for slow in ("temperature_c", "power_w", "utilization", "memory_used_bytes"):
+        assert [getattr(look, slow) is not None for look in taken] == ([True] + [False] * (WHOLE_EVERY - 1)) * 2

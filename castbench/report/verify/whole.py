@@ -1,57 +1,48 @@
-"""Second opinion on a run file: its hashes, its order of events, and its numbers recomputed in another, plainer way.
-
-Nothing of stats.py, findings.py or cost/ is used to recompute: a mistake there must show here.
-"""
+"""Is a run file whole and in itself consistent: hashes, order of events, rules, and what its profile's text states."""
 
 from __future__ import annotations
 
-import itertools
-import math
 import random
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from hashlib import sha256
-from statistics import fmean, median
+from pathlib import Path
 
-from castbench.cost.spec import ArmProjection, Projection
-from castbench.findings import CaseFinding, case_findings
+from castbench.errors import CastbenchError
 from castbench.plain import sha256_of
-from castbench.plan import Plan
-from castbench.records import RoundRecord, RunRecord
+from castbench.records import RunRecord
+from castbench.report.verify.checks import Check, listed
 from castbench.store import rounds_sha256
 
-TOLERANCE = 1e-9
-"""Relative difference that two orders of the same sums may show."""
+_END_MISSING = (
+    "no closing line: the run is unfinished, was interrupted, or lines were cut off; which of them cannot be told"
+)
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that was checked; `detail` says what was compared, or what is wrong."""
-
-    what: str
-    ok: bool
-    detail: str = ""
-
-
-def verify_run(record: RunRecord, projection: Projection, comparable_sha256: str) -> tuple[Check, ...]:
-    """All checks of a run; `comparable_sha256` is recomputed by the caller from the plan."""
+def file_checks(record: RunRecord, comparable_sha256: str) -> Iterator[Check]:
+    """The checks of the file itself; `comparable_sha256` is the hash of its plan, computed anew."""
     header = record.header
     hashes = (
         ("profile hash", sha256(header.profile_text.encode()).hexdigest(), header.profile_sha256),
         ("analysis plan hash", sha256_of(header.plan), header.plan_sha256),
         ("comparability hash", comparable_sha256, header.comparable_sha256),
     )
-    return (
-        *(_hash_check(what, found, stored) for what, found, stored in hashes),
-        _listed("whole lines", list(record.damage), "no torn line"),
-        _listed("every line follows from the one before", list(_chain_problems(record)), "a chain of hashes"),
-        _listed("rounds in order, none twice", list(_round_problems(record)), f"{len(record.rounds)} rounds"),
-        _listed("order of every round as drawn", list(_order_problems(record)), "seeded permutations"),
-        _listed("groups as they were closed", list(_group_problems(record)), _finished(record)),
-        _listed("latencies and ratios recomputed", list(_case_problems(record)), "every case"),
-        _listed("cost recomputed", list(_cost_problems(record, projection)), "every mechanism"),
-    )  # fmt: skip
+    for what, found, stored in hashes:
+        yield listed(what, [] if found == stored else ["the header was changed"], "")
+    yield _as_stated(record)
+    yield listed("whole lines", record.damage, "no torn line")
+    yield listed("every line follows from the one before", _chain_problems(record), "a chain of hashes")
+    yield listed("rounds in order, none twice", _round_problems(record), _rounds_said(record))
+    yield listed("order of every round as drawn", _order_problems(record), "seeded permutations")
+    yield listed("groups as they were closed", _group_problems(record), _finished(record))
+    yield listed("selection and fresh rounds", _selection_problems(record), _selected_said(record))
+    yield listed("end of the run", _end_problems(record), _end_said(record))
+
+
+def _rounds_said(record: RunRecord) -> str:
+    """How many rounds there are, and how many of them do not count."""
+    discarded = sum(not r.valid for r in record.rounds)
+    return f"{len(record.rounds)} rounds" + (f", {discarded} of them discarded with a reason" if discarded else "")
 
 
 def _finished(record: RunRecord) -> str:
@@ -59,14 +50,41 @@ def _finished(record: RunRecord) -> str:
     return f"{len(record.groups)} of {len(record.header.plan.groups)} groups are finished"
 
 
-def _hash_check(what: str, found: str, stored: str) -> Check:
-    """Whether a stored hash is the one of what it covers."""
-    return Check(what, found == stored, "" if found == stored else "the header was changed")
+def _selected_said(record: RunRecord) -> str:
+    """What was selected."""
+    if record.selection is None:
+        return "nothing was selected"
+    return ", ".join(f"{s.label} against {s.against} at {s.group}" for s in record.selection.selected)
 
 
-def _listed(what: str, problems: list[str], detail: str) -> Check:
-    """A check that passes when nothing is listed."""
-    return Check(what, not problems, "; ".join(problems[:3]) if problems else detail)
+def _end_said(record: RunRecord) -> str:
+    """How the run ended."""
+    if record.ended is None:
+        return _END_MISSING
+    return "complete" if record.ended.complete else "the budget was over before everything was measured"
+
+
+def _as_stated(record: RunRecord) -> Check:
+    """Whether the header's economics, sampling and model are those that the profile's text states."""
+    from castbench.workload.profile import parse_profile
+
+    what, header = "header as the profile's text states", record.header
+    try:
+        folder = Path(header.profile_source).parent
+        stated = parse_profile(header.profile_text, header.profile_source, folder).profile
+    except CastbenchError:
+        stated = None
+    if stated is None:
+        return Check(what, True, "not compared: the text, or a file of lengths it names, cannot be read here")
+    plan = header.plan
+    pairs = (
+        ("economics", stated.economics, header.economics), ("sampling", stated.sampling, plan.sampling),
+        ("baseline", stated.baseline, plan.baseline), ("model", stated.model, plan.served.model),
+        ("scope, phase and dtype", (stated.scope, stated.phase, stated.dtype),
+         (plan.served.scope, plan.served.phase, plan.served.dtype)),
+        ("lengths", (stated.lengths.tokens, stated.lengths.shares), (plan.mix.tokens, plan.mix.shares)),
+    )  # fmt: skip
+    return listed(what, [f"{name} differ" for name, said, held in pairs if said != held], "economics, sampling, model")
 
 
 def _chain_problems(record: RunRecord) -> Iterator[str]:
@@ -77,157 +95,76 @@ def _chain_problems(record: RunRecord) -> Iterator[str]:
 
 def _round_problems(record: RunRecord) -> Iterator[str]:
     """Rounds that are missing, doubled, or of a group or arm that was never planned."""
-    counted = Counter((r.group, r.purpose, r.round) for r in record.rounds)
-    yield from (f"{group} has round {number} {times} times" for (group, _, number), times in counted.items() if times > 1)
+    numbers: dict[tuple[str, str], list[int]] = {}
+    for r in record.rounds:
+        numbers.setdefault((r.group, r.purpose), []).append(r.round)
     planned = {group.key: group for group in record.header.plan.groups}
-    for key in dict.fromkeys(r.group for r in record.rounds):
+    for (key, purpose), found in numbers.items():
+        twice = [number for number, times in Counter(found).items() if times > 1]
+        yield from (f"{key} has round {number} twice or more ({purpose})" for number in twice)
         if key not in planned:
             yield f"{key} is not in the plan"
             continue
-        numbers = [r.round for r in record.rounds if (r.group, r.purpose) == (key, "compare")]
-        if numbers != list(range(len(numbers))):
-            yield f"{key} has rounds {numbers}"
+        if not twice and found != list(range(len(found))):
+            yield f"{key} has rounds {found} ({purpose})"
         known = {arm.label for arm in record.header.plan.arms_of(planned[key])}
         strangers = {s.label for r in record.rounds if r.group == key for s in r.samples} - known
         yield from (f"{key} has windows of {label}, which was not planned there" for label in sorted(strangers))
 
 
 def _order_problems(record: RunRecord) -> Iterator[str]:
-    """Rounds whose arms did not run in the order that the plan's seed draws."""
+    """Rounds whose arms did not run once each in the order that the plan's seed draws."""
     plan = record.header.plan
     for r in record.rounds:
         ran = [s.label for s in sorted(r.samples, key=lambda s: s.order)]
         drawn = [arm.label for arm in plan.arms if arm.label in set(ran)]
         which = f"{r.round}" if r.purpose == "compare" else f"{r.purpose}|{r.round}"
         random.Random(f"{plan.served.seed}|{r.group}|{which}").shuffle(drawn)
-        if ran != drawn:
+        if ran != drawn or [s.order for s in r.samples] != list(range(len(ran))):
             yield f"{r.group} round {r.round} ran in another order than its seed draws"
 
 
 def _group_problems(record: RunRecord) -> Iterator[str]:
-    """Finished groups whose rounds are not those they were closed with."""
+    """Finished groups whose rounds are not those they were closed with, or that stopped where the rules do not."""
     for key, times in Counter(g.group for g in record.groups).items():
         if times > 1:
             yield f"{key} was closed {times} times"
+    rules = record.header.plan.analysis
+    if not rules.total_error <= 0.05 + 1e-12 or sorted(set(rules.looks)) != list(rules.looks):
+        yield f"the looks {rules.looks} spend {rules.total_error:g}, more than 5 %, or are out of order"
     for group in record.groups:
         rounds = record.rounds_of(group.group)
         if len(rounds) != group.rounds:
             yield f"{group.group} was closed with {group.rounds} rounds and has {len(rounds)}"
         elif rounds_sha256(rounds) != group.rounds_sha256:
             yield f"a round of {group.group} was changed after the group was closed"
+        allowed = {"precision": rules.looks, "rounds": rules.looks[-1:]}.get(group.stopped_by)
+        if allowed is not None and group.rounds not in allowed:
+            yield f"{group.group} stopped by {group.stopped_by} after {group.rounds} rounds, which is no such look"
 
 
-def _case_problems(record: RunRecord) -> Iterator[str]:
-    """Cases whose mean time or paired ratio comes out differently here."""
+def _selection_problems(record: RunRecord) -> Iterator[str]:
+    """Fresh rounds of what was not selected, and selections of what was not planned."""
     plan = record.header.plan
-    for finding in case_findings(record):
-        if finding.mean_step_s is None:
-            continue
-        rounds = [r for r in record.rounds if r.group == finding.group.key and r.valid and r.purpose == "compare"]
-        times = _window_means(rounds, finding.arm.label)
-        where = f"{finding.group.key} {finding.arm.label}"
-        if not _close(fmean(times.values()), finding.mean_step_s):
-            yield f"{where}: mean {finding.mean_step_s} against {fmean(times.values())}"
-        if finding.log_ratio is not None:
-            theirs = _window_means(rounds, plan.baseline)
-            logs = [math.log(times[i] / theirs[i]) for i in times if i in theirs]
-            wanted = (median(_walsh(logs)), *_interval(logs, plan))
-            found = (finding.log_ratio.value, finding.log_ratio.low, finding.log_ratio.high)
-            if not all(_close(w, f) for w, f in zip(wanted, found, strict=True)):
-                yield f"{where}: log ratio {found} against {wanted}"
+    selected = record.selection.selected if record.selection else ()
+    labels: dict[str, set[str]] = {}
+    for chosen in selected:
+        labels.setdefault(chosen.group, set()).update((chosen.label, chosen.against))
+    known = {group.key: {arm.label for arm in plan.arms_of(group)} for group in plan.groups}
+    for key, named in labels.items():
+        yield from (f"{label} at {key} was selected and not planned" for label in sorted(named - known.get(key, set())))
+    for r in record.rounds:
+        if r.purpose == "confirm" and not {s.label for s in r.samples} <= labels.get(r.group, set()):
+            yield f"{r.group} has fresh round {r.round} of arms that were not selected"
 
 
-def _window_means(rounds: list[RoundRecord], label: str) -> dict[int, float]:
-    """Mean step time of an arm by round."""
-    return {r.round: s.elapsed_s / s.steps for r in rounds for s in r.samples if s.label == label and s.valid}
-
-
-def _walsh(values: list[float]) -> list[float]:
-    """All pairwise averages, ascending."""
-    return sorted((a + b) / 2 for a, b in itertools.combinations_with_replacement(values, 2))
-
-
-def _interval(logs: list[float], plan: Plan) -> tuple[float | None, float | None]:
-    """Signed-rank interval by counting, among all sign patterns, the rank sums as a polynomial's coefficients."""
-    n, rules = len(logs), plan.analysis
-    if n < rules.looks[0]:
-        return None, None
-    passed = [error for look, error in zip(rules.looks, rules.look_errors, strict=True) if look <= n]
-    error = passed[-1] if n in rules.looks or len(passed) == len(rules.looks) else 0.05 - sum(passed)
-    counts = Counter({0: 1})
-    for rank in range(1, n + 1):
-        counts += Counter({total + rank: count for total, count in counts.items()})
-    outside, below = 0, 0.0
-    while (below := below + counts[outside]) / 2**n <= error / 2:
-        outside += 1
-    walsh = _walsh(logs)
-    return (walsh[outside - 1], walsh[-outside]) if outside else (None, None)
-
-
-def _cost_problems(record: RunRecord, projection: Projection) -> Iterator[str]:
-    """Mechanisms whose time per request, servers or cost come out differently here."""
-    findings = {(f.arm.label, f.group.key): f for f in case_findings(record)}
-    for projected in projection.arms:
-        if projected.configuration is None or projected.seconds_per_request is None:
-            continue
-        seconds = _seconds_per_request(record, projected, findings)
-        if seconds is not None and not _close(seconds, projected.seconds_per_request.value):
-            yield f"{projected.arm.label}: {projected.seconds_per_request.value} s per request against {seconds}"
-        yield from _money_problems(projected, projection)
-
-
-def _seconds_per_request(
-    record: RunRecord, projected: ArmProjection, findings: dict[tuple[str, str], CaseFinding]
-) -> float | None:
-    """Time per request of the chosen configuration; None in scope attention, where it rests on a stated share."""
-    plan, used = record.header.plan, projected.configuration
-    if used is None or plan.served.scope == "attention":
-        return None
-    points = {}
-    for group in plan.groups:
-        if (group.shape.batch_size, group.batching, group.held_out) == (used.batch_size, used.batching, False):
-            mean = findings[projected.arm.label, group.key].mean_step_s
-            if mean is not None:
-                points[group.shape.seq_len] = mean
-    total, reached = 0.0, 0.0
-    for tokens, share in zip(plan.mix.tokens, plan.mix.shares, strict=True):
-        before, reached = reached, reached + share
-        padded = used.batching == "padded" and used.batch_size > 1
-        weight = min(1.0, reached) ** used.batch_size - min(1.0, before) ** used.batch_size if padded else share
-        total += weight * _at(points, tokens)
-    return total / used.batch_size
-
-
-def _at(points: dict[int, float], tokens: int) -> float:
-    """Log-log interpolation between measured lengths; the first length's time below it."""
-    lengths = sorted(points)
-    if tokens <= lengths[0]:
-        return points[lengths[0]]
-    high = next(length for length in lengths if length >= tokens)
-    low = max((length for length in lengths if length < high), default=high)
-    if high == tokens:
-        return points[high]
-    along = math.log(tokens / low) / math.log(high / low)
-    return math.exp((1 - along) * math.log(points[low]) + along * math.log(points[high]))
-
-
-def _money_problems(projected: ArmProjection, projection: Projection) -> Iterator[str]:
-    """Servers and cost from the time per request by plain arithmetic."""
-    if projection.demand is None or projected.replicas is None or projected.seconds_per_request is None:
+def _end_problems(record: RunRecord) -> Iterator[str]:
+    """A closing line that counted something else than the file holds."""
+    end = record.ended
+    if end is None:
         return
-    devices = projection.price.devices if projection.price else 1
-    busy = projection.demand.requests_per_second * projected.seconds_per_request.value
-    servers = max(1, math.ceil(busy / projection.demand.max_utilization / devices - 1e-12))
-    if servers != projected.replicas:
-        yield f"{projected.arm.label}: {projected.replicas} servers against {servers}"
-    if projection.price is not None and projected.cost_usd_per_hour is not None:
-        cost = servers * projection.price.usd_per_hour
-        if not _close(cost, projected.cost_usd_per_hour.value):
-            yield f"{projected.arm.label}: {projected.cost_usd_per_hour.value} $/h against {cost}"
-
-
-def _close(a: float | None, b: float | None) -> bool:
-    """Equal up to rounding; unknown equals unknown only."""
-    if a is None or b is None:
-        return a is b
-    return math.isclose(a, b, rel_tol=TOLERANCE, abs_tol=1e-12)
+    for what, said, held in (("rounds", end.rounds, len(record.rounds)), ("groups", end.groups, len(record.groups))):
+        if said != held:
+            yield f"the run ended with {said} {what} and the file has {held}"
+    if end.complete and len(record.groups) != len(record.header.plan.groups):
+        yield f"the run ended as complete, and only {_finished(record)}"
