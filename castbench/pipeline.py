@@ -227,13 +227,28 @@ def report_bytes(
     )
 
 
-def verify(ref: str) -> tuple[Path, tuple[Check, ...]]:
-    """The file a reference means, with the checks of it and of the numbers that its report prints."""
-    from castbench.report.verify import verify_run
+def verify(
+    ref: str, *, exported: Path | None = None, price_usd_per_hour: float | None = None, rate: float | None = None,
+    redact: bool = False,
+) -> tuple[Path, tuple[Check, ...]]:  # fmt: skip
+    """The file a reference means, with the checks of it and of the numbers that its report prints; `exported` is a
+    CSV or JSON report to be held against the run, made with that price, rate and redaction.
+    """
+    from castbench.report.verify import export_check, verify_run
 
     path = find_run(ref)
     record = read_run_file(path)
-    return path, verify_run(record, project(record), comparable_sha256(record.header.plan))
+    projection = project(record, price_usd_per_hour=price_usd_per_hour, rate=rate)
+    checks = verify_run(record, projection, comparable_sha256(record.header.plan))
+    if exported is None:
+        return path, checks
+
+    def render(fmt: str, table: str) -> bytes:
+        return report_bytes(
+            record, fmt, table=table, price_usd_per_hour=price_usd_per_hour, rate=rate, redact=redact
+        )
+
+    return path, (*checks, export_check(exported, render))
 
 
 def baseline_was_measured(record: RunRecord) -> bool:

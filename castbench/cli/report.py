@@ -29,8 +29,8 @@ def report_command(
     """
     from castbench.pipeline import read_run, report_bytes, write_out
 
-    _check_positive("--price", price)
-    _check_positive("--rate", rate)
+    check_positive("--price", price)
+    check_positive("--rate", rate)
     width, colour = (None, None) if out is None else (80, False)
     data = report_bytes(
         read_run(run), fmt, table=table, price_usd_per_hour=price, rate=rate, redact=redact, width=width, colour=colour
@@ -38,7 +38,7 @@ def report_command(
     write_out(data, out, force=force)
 
 
-def _check_positive(option: str, number: float | None) -> None:
+def check_positive(option: str, number: float | None) -> None:
     """InputError for a price or rate that is not a finite number above zero."""
     from math import isfinite
 

@@ -32,22 +32,13 @@ def verify_command(
       castbench verify latest
       castbench verify latest --report report.csv
     """
-    from castbench.cli.report import _check_positive
-    from castbench.pipeline import comparable_sha256, project, read_run, report_bytes
-    from castbench.report.verify import export_check, verify_run
+    from castbench.cli.report import check_positive
+    from castbench.pipeline import verify
 
-    _check_positive("--price", price)
-    _check_positive("--rate", rate)
-    record = read_run(run)
-    projection = project(record, price_usd_per_hour=price, rate=rate)
-    checks = list(verify_run(record, projection, comparable_sha256(record.header.plan)))
-    if report is not None:
-
-        def render(fmt: str, table: str) -> bytes:
-            return report_bytes(record, fmt, table=table, price_usd_per_hour=price, rate=rate, redact=redact)
-
-        checks.append(export_check(report, render))
-    _show(record.path or run, checks, as_json=as_json)
+    check_positive("--price", price)
+    check_positive("--rate", rate)
+    path, checks = verify(run, exported=report, price_usd_per_hour=price, rate=rate, redact=redact)
+    _show(str(path), checks, as_json=as_json)
     if not all(check.ok for check in checks):
         raise typer.Exit(4)
 
