@@ -244,9 +244,7 @@ def verify(
         return path, checks
 
     def render(fmt: str, table: str) -> bytes:
-        return report_bytes(
-            record, fmt, table=table, price_usd_per_hour=price_usd_per_hour, rate=rate, redact=redact
-        )
+        return report_bytes(record, fmt, table=table, price_usd_per_hour=price_usd_per_hour, rate=rate, redact=redact)
 
     return path, (*checks, export_check(exported, render))
 
@@ -343,12 +341,12 @@ def _run(
     runner = PlanRunner(plan, rig, writer, watcher, header.environment, done=done, budget_s=budget_s, select=_selected)
     try:
         complete = runner.run()
+        held = read_run_file(writer.path)
+        writer.append_end(RunEnd(len(held.rounds), len(held.groups), complete))
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted; {_kept(writer.path)}") from None
     except HardwareError as error:
         raise HardwareError(f"{error}\n{_kept(writer.path)}") from None
-    held = read_run_file(writer.path)
-    writer.append_end(RunEnd(len(held.rounds), len(held.groups), complete))
     return complete
 
 

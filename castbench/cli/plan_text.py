@@ -37,7 +37,13 @@ def plan_values(profile: WorkloadProfile, plan: Plan, device: str = "cpu") -> di
         "rates": estimate.rates.name,
         "expected_s": estimate.expected_s,
         "at_most_s": estimate.cap_s,
-        "warnings": [*_money_warnings(profile), *_plan_warnings(profile, plan), *_time_warnings(plan, estimate)],
+        "confirm_rounds": plan.analysis.confirm_rounds if plan.sampling.confirm else 0,
+        "warnings": [
+            *_money_warnings(profile),
+            *_plan_warnings(profile, plan),
+            *_regime_warnings(profile, device),
+            *_time_warnings(plan, estimate),
+        ],
     }
 
 
@@ -68,6 +74,7 @@ def _group(plan: Plan, group: Group, estimate: GroupEstimate) -> dict[str, Any]:
         "batch_size": group.shape.batch_size,
         "seq_len": group.shape.seq_len,
         "batching": group.batching,
+        "regime": group.regime,
         "held_out": group.held_out,
         "labels": [arm.label for arm in plan.arms_of(group)],
         "expected_s": estimate.expected_s,
@@ -84,11 +91,12 @@ def _arm_lines(values: dict[str, Any]) -> Iterable[str]:
 
 
 def _table_lines(values: dict[str, Any]) -> Iterable[str]:
-    """A table of the groups."""
-    yield f"{'group':<28} {'batch':>5} {'tokens':>8}  {'batching':<9} {'mechanisms':>10} {'about':>8}"
+    """A table of the groups; how a batch is formed stands in a group's name."""
+    wide = max(len(group["group"]) for group in values["groups"])
+    yield f"{'group':<{wide}} {'batch':>5} {'tokens':>8}  {'regime':<8} {'mechanisms':>10} {'about':>8}"
     for group in values["groups"]:
-        shape = f"{group['batch_size']:>5} {group['seq_len']:>8}  {group['batching']:<9}"
-        yield f"{group['group']:<28} {shape} {len(group['labels']):>10} {group['expected_s']:>6.0f} s"
+        shape = f"{group['batch_size']:>5} {group['seq_len']:>8}  {group['regime']:<8}"
+        yield f"{group['group']:<{wide}} {shape} {len(group['labels']):>10} {group['expected_s']:>6.0f} s"
 
 
 def _gap_lines(values: dict[str, Any]) -> Iterable[str]:
@@ -103,6 +111,8 @@ def _budget_lines(values: dict[str, Any]) -> Iterable[str]:
         f"{len(values['groups'])} groups, {values['cases']} cases: about {_minutes(values['expected_s'])} "
         f"({values['rates']}), at most {_minutes(values['at_most_s'])} of rounds"
     )
+    if values["confirm_rounds"] and len([arm for arm in values["mechanisms"] if arm["role"] != "ceiling"]) > 1:
+        yield f"then {values['confirm_rounds']} fresh rounds of what comes out cheapest"
     yield from (f"warning: {warning}" for warning in values["warnings"])
 
 
@@ -141,6 +151,16 @@ def _plan_warnings(profile: WorkloadProfile, plan: Plan) -> Iterable[str]:
         yield "there is only one mechanism, so nothing will be compared"
     if profile.dtype == "fp16":
         yield "dtype fp16 is refused on CPUs"
+
+
+def _regime_warnings(profile: WorkloadProfile, device: str) -> Iterable[str]:
+    """Regimes that cannot run here."""
+    if "graph" not in profile.regimes:
+        return
+    if profile.phase == "training":
+        yield "regime graph is measured for inference only: none of its cases will have a number"
+    elif device == "cpu":
+        yield "regime graph needs a CUDA device: on the CPU none of its cases will have a number"
 
 
 def _time_warnings(plan: Plan, estimate: PlanEstimate) -> Iterable[str]:

@@ -98,7 +98,9 @@ def _print_rows(rows: list[dict[str, Any]]) -> None:
         if "problem" in row:
             typer.echo(f"    unreadable: {row['problem']}")
         else:
-            typer.echo(f"    {row['started']}  {row['device']}  {row['groups']}, {row['rounds']} rounds")
+            typer.echo(
+                f"    {row['started']}  {row['device']}  {row['groups']}, {row['rounds']} rounds, {row['ended']}"
+            )
 
 
 def _facts(record: Any) -> dict[str, Any]:
@@ -114,8 +116,17 @@ def _facts(record: Any) -> dict[str, Any]:
         "device": f"{header.environment.device} ({header.environment.device_name})",
         "groups": f"{len(record.groups)} of {planned} groups",
         "rounds": len(record.rounds),
+        "discarded rounds": sum(not r.valid for r in record.rounds),
+        "ended": _ended(record),
         "mechanisms": ", ".join(arm.label for arm in header.plan.arms if arm.role != "ceiling"),
         "castbench": header.environment.castbench,
         "torch": header.environment.torch,
         "damage": "; ".join(record.damage) or "none",
     }
+
+
+def _ended(record: Any) -> str:
+    """How the run ended, in a word or two."""
+    if record.ended is None:
+        return "interrupted"
+    return "complete" if record.ended.complete else "out of budget"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from castbench.cost.spec import Configuration
 from castbench.cost.surface import LatencySurface
 from castbench.workload.spec import LengthDistribution
 
@@ -11,9 +12,8 @@ if TYPE_CHECKING:
     from castbench.cost.draws import Drawn
 
 
-def paid_lengths(surface: LatencySurface, mix: LengthDistribution) -> LengthDistribution:
+def paid_lengths(configuration: Configuration, mix: LengthDistribution) -> LengthDistribution:
     """The lengths a server pays for: a bucketed batch is as long as its requests, a padded one as its longest."""
-    configuration = surface.configuration
     return mix if configuration.batching == "bucketed" else mix.longest_of(configuration.batch_size)
 
 
@@ -22,7 +22,7 @@ def seconds_per_request(surface: LatencySurface, mix: LengthDistribution) -> Dra
 
     bucketed: sum of share(L) * time(b, L) / b.    padded: sum of P(longest of b = L) * time(b, L) / b.
     """
-    paid = paid_lengths(surface, mix)
+    paid = paid_lengths(surface.configuration, mix)
     total: Drawn = sum(
         (share * surface.seconds_at(tokens) for tokens, share in zip(paid.tokens, paid.shares, strict=True) if share),
         start=0.0 * surface.step_s[0],

@@ -15,8 +15,8 @@ from castbench.cost.demand import rest_of_request, seconds_per_request
 from castbench.cost.draws import estimate, share, shifted
 from castbench.cost.spec import ArmProjection, Configuration, Price, Projection, QualityStatus
 from castbench.cost.surface import Surfaces, build_surfaces, data_dependence, drawn_times, interpolation_errors
-from castbench.cost.verdicts import crossover, probability_faster, quality_of, recommend, verdicts
-from castbench.findings import CaseFinding, case_findings
+from castbench.cost.verdicts import crossover, is_refuted, probability_faster, quality_of, recommend, verdicts
+from castbench.findings import CaseFinding, Confirmation, case_findings, confirmations
 from castbench.plan import Arm, Plan
 from castbench.records import Caveat, RunRecord, Status
 from castbench.stats import Estimate, Verdict, final_error
@@ -35,6 +35,7 @@ class _Stage:
 
     record: RunRecord
     findings: tuple[CaseFinding, ...]
+    confirmations: tuple[Confirmation, ...]
     surfaces: Surfaces
     errors: Mapping[str, float]
     spread: Mapping[str, float]
@@ -119,7 +120,8 @@ def _staged(
         {label: request_s[c] for label, c in best.items()}, _label(baseline), unproven, plan, _error_left(record)
     )
     return _Stage(
-        record, findings, surfaces, errors, spread, request_s, best, found, unproven, today, baseline, in_part,
+        record, findings, confirmations(record), surfaces, errors, spread, request_s, best, found, unproven, today,
+        baseline, in_part,
         price=None if in_part else price, demand=None if in_part else demand,
     )  # fmt: skip
 
@@ -218,8 +220,9 @@ def _projected(stage: _Stage, arm: Arm) -> ArmProjection:
     quality = quality_of(stage.plan, arm)
     verdict = stage.verdicts.get(arm.label, Verdict.UNCLEAR)
     word = recommend(
-        quality, verdict, _saving_probability(stage, configuration, fleet), _beats_today(stage, configuration)
-    )
+        quality, verdict, _saving_probability(stage, configuration, fleet), _beats_today(stage, configuration),
+        refuted=is_refuted(stage.confirmations, arm.label),
+    )  # fmt: skip
     return ArmProjection(
         arm=arm, configuration=configuration, reason=None if configuration else stage.surfaces.why_none(arm.label),
         seconds_per_request=None if seconds is None else estimate(seconds),
@@ -232,7 +235,7 @@ def _projected(stage: _Stage, arm: Arm) -> ArmProjection:
         probability_saving_positive=bill.probability, capacity_released_units_per_hour=bill.released,
         cash_saving_usd_per_hour=bill.saving, speedup=_speedup(stage, configuration), verdict=verdict,
         peak_memory_bytes=_peak_memory(stage, configuration),
-        crossover=crossover(stage.record, stage.findings, arm.label, _label(stage.baseline)),
+        crossover=crossover(stage.record, stage.findings, arm.label, stage.baseline),
         interpolation_error=stage.errors.get(arm.label),
         recommendation=word, quality_status=quality, caveats=_caveats(stage, arm, configuration, quality),
     )  # fmt: skip

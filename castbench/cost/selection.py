@@ -1,23 +1,39 @@
 """Which winners of a measured run are confirmed on fresh rounds: what was picked as best looked better than it is.
 
-the cheapest mechanism that would replace the baseline   ─▶ against the headline's baseline
-the headline's baseline, if the profile names another    ─▶ against the one the profile names
-each at the measured length in the middle of its work
+the arm that the headline speaks of   ─▶ against the headline's baseline
+the headline's baseline               ─▶ against the profile's, if that is another
+each where the middle of its work lies: half of its time is spent on shorter requests
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, pairwise
 
-from castbench.cost.spec import Configuration, Projection
+from castbench.cost.demand import paid_lengths
+from castbench.cost.spec import ArmProjection, Configuration, Projection, Recommendation
+from castbench.cost.surface import configuration_of
 from castbench.findings import CaseFinding, case_findings
-from castbench.plan import Plan
+from castbench.plan import Group, Plan
 from castbench.records import RunRecord, Selected, Selection
 
 RULE = (
-    "the cheapest mechanism in its best configuration against the cheapest exact one, and that one against the "
-    "profile's baseline if it is another; each at the measured length in the middle of its work"
+    "the recommended mechanism, else the cheapest that could replace what runs today, in its best configuration, "
+    "against the cheapest exact one; and that one against the profile's baseline if it is another; each at the "
+    "measured length in the middle of its work"
 )
+ADOPTED = (Recommendation.PILOT, Recommendation.ROLL_OUT)
+"""Recommendations to run something else than an exact mechanism."""
+
+
+def rival(
+    arms: Sequence[ArmProjection], today: Configuration | None, baseline: Configuration | None
+) -> ArmProjection | None:
+    """The arm that a headline is about: what is recommended, else the best of what could replace today's."""
+    kept = {used.label for used in (today, baseline) if used is not None}
+    others = [arm for arm in arms if arm.arm.label not in kept and arm.configuration is not None]
+    adopted = [arm for arm in others if arm.recommendation in ADOPTED]
+    return max(adopted or others, key=_merit, default=None)
 
 
 def selection(record: RunRecord, projection: Projection) -> Selection | None:
@@ -27,56 +43,43 @@ def selection(record: RunRecord, projection: Projection) -> Selection | None:
     return Selection(found, RULE) if found else None
 
 
-def _selected(plan: Plan, findings: Sequence[CaseFinding], projection: Projection) -> Iterable[Selected]:
+def _merit(arm: ArmProjection) -> tuple[float, float]:
+    """Orders arms by saving, then by speed."""
+    unknown = float("-inf")
+    saving = unknown if arm.saving_usd_per_hour is None else arm.saving_usd_per_hour.value
+    return saving, unknown if arm.speedup is None else arm.speedup.value
+
+
+def _selected(plan: Plan, findings: Sequence[CaseFinding], projection: Projection) -> Iterator[Selected]:
     """The winner against the headline's baseline; that against the profile's."""
-    headline = projection.baseline
-    if headline is None:
+    baseline = projection.baseline
+    if baseline is None:
         return
-    winner = _cheapest_other(projection, headline.label)
-    if winner is not None:
-        yield from _at_the_middle(plan, findings, winner, headline.label)
-    if headline.label != plan.baseline:
-        yield from _at_the_middle(plan, findings, headline, plan.baseline)
-
-
-def _cheapest_other(projection: Projection, baseline: str) -> Configuration | None:
-    """The best configuration of all arms but the baseline."""
-    others = [
-        (arm.seconds_per_request.value, arm.configuration)
-        for arm in projection.arms
-        if arm.arm.label != baseline and arm.configuration is not None and arm.seconds_per_request is not None
-    ]
-    return min(others, key=lambda pair: pair[0])[1] if others else None
+    winner = rival(projection.arms, projection.today, baseline)
+    if winner is not None and winner.configuration is not None:
+        yield from _at_the_middle(plan, findings, winner.configuration, baseline.label)
+    if baseline.label != plan.baseline:
+        yield from _at_the_middle(plan, findings, baseline, plan.baseline)
 
 
 def _at_the_middle(
     plan: Plan, findings: Sequence[CaseFinding], winner: Configuration, against: str
-) -> Iterable[Selected]:
-    """The winner's group that holds the middle of its work, if the other arm was measured there too."""
-    cases = [f for f in findings if f.arm.label == winner.label and _is_of(f, winner)]
-    both = [f for f in cases if any(g.group == f.group and g.arm.label == against for g in findings)]
-    if not both:
-        return
-    work = [(f.group.shape.seq_len, (f.mean_step_s or 0.0) * _share_near(plan, both, f)) for f in both]
-    half, passed = sum(w for _, w in work) / 2, 0.0
-    for case, (_, amount) in sorted(zip(both, work, strict=True), key=lambda pair: pair[1][0]):
-        passed += amount
-        if passed >= half:
-            yield Selected(case.group.key, winner.label, against)
-            return
+) -> Iterator[Selected]:
+    """The winner's group that holds the middle of its work, of those at which the other arm was measured too."""
+    there = {f.group for f in findings if f.arm.label == against}
+    cases = [f for f in findings if f.group in there and configuration_of(f.group, f.arm.label) == winner]
+    if cases:
+        yield Selected(_middle(plan, winner, cases).key, winner.label, against)
 
 
-def _is_of(finding: CaseFinding, configuration: Configuration) -> bool:
-    """Whether a case was measured in that configuration."""
-    group = finding.group
-    return (group.shape.batch_size, group.batching, group.regime) == (
-        configuration.batch_size, configuration.batching, configuration.regime,
-    )  # fmt: skip
-
-
-def _share_near(plan: Plan, cases: Sequence[CaseFinding], case: CaseFinding) -> float:
-    """Share of the requests that this measured length is the shortest one to hold."""
-    lengths = sorted(f.group.shape.seq_len for f in cases)
-    here = case.group.shape.seq_len
-    shorter = max((n for n in lengths if n < here), default=0)
-    return plan.mix.share_up_to(here) - plan.mix.share_up_to(shorter)
+def _middle(plan: Plan, winner: Configuration, cases: Sequence[CaseFinding]) -> Group:
+    """The first group, by length, up to which half of the winner's time is spent."""
+    ordered = sorted(cases, key=lambda case: case.group.shape.seq_len)
+    paid = paid_lengths(winner, plan.mix)
+    reached = (0.0, *(paid.share_up_to(case.group.shape.seq_len) for case in ordered))
+    work = [
+        (case.mean_step_s or 0.0) * (here - shorter)
+        for case, (shorter, here) in zip(ordered, pairwise(reached), strict=True)
+    ]
+    half = sum(work) / 2
+    return next(case.group for case, passed in zip(ordered, accumulate(work), strict=True) if passed >= half)

@@ -71,9 +71,14 @@ class Configuration:
     batching: Batching
     regime: Regime = "eager"
 
+    @property
+    def how(self) -> str:
+        """Batch size, batching where it matters, and regime: "batch 8, padded, eager"."""
+        filled = f", {self.batching}" if self.batch_size > 1 else ""
+        return f"batch {self.batch_size}{filled}, {self.regime}"
+
     def __str__(self) -> str:
-        how = f", {self.batching}" if self.batch_size > 1 else ""
-        return f"{self.label} (batch {self.batch_size}{how}, {self.regime})"
+        return f"{self.label} ({self.how})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +94,8 @@ class ArmProjection:
     cash_saving_usd_per_hour   what leaves the invoice: here the saving itself, no commitments being known
     capacity_released_units_per_hour   billing units per hour no longer needed, as a fraction
     speedup               ratio of the baseline configuration's seconds per request to this one's
+    crossover             last length not won and first one won for good, at batch 1 and in the regime of the headline's
+                          baseline; see cost/verdicts.py
     interpolation_error   relative error at the held-out point (interpolated over measured, minus 1); None where
                           there is no such point or this arm was not measured there
     """

@@ -20,6 +20,7 @@ from castbench.cost.spec import Configuration
 from castbench.findings import CaseFinding, sample_of
 from castbench.plan import Group, Plan
 from castbench.records import CLUSTERED_TIME_RATIO, RunRecord
+from castbench.workload.spec import Regime
 
 if TYPE_CHECKING:
     from castbench.cost.draws import Drawn
@@ -125,22 +126,24 @@ def interpolation_errors(plan: Plan, surfaces: Surfaces, times: Times) -> dict[s
 
 
 def data_dependence(findings: Iterable[CaseFinding]) -> dict[str, float]:
-    """By label: how much longer a step takes on inputs clustered by construction, as a share of all measured time.
+    """By label: how much longer a step takes on inputs clustered by construction, as a share of all measured time of
+    one regime; the largest over the regimes.
 
     Negative where it is shorter; only labels beyond DATA_DEPENDENCE_MARGIN.
 
     Mechanisms that choose by content are timed on both kinds of input; see docs/method.md. Weighted by time, since the
     ratio of a short step is mostly noise.
     """
-    spent: dict[str, list[tuple[float, float]]] = {}
+    spent: dict[tuple[str, Regime], list[tuple[float, float]]] = {}
     for finding in findings:
         facts = dict(finding.outcome.facts) if finding.outcome else {}
         if finding.mean_step_s is not None and CLUSTERED_TIME_RATIO in facts:
-            spent.setdefault(finding.arm.label, []).append((finding.mean_step_s, facts[CLUSTERED_TIME_RATIO]))
-    apart = {
-        label: math.fsum(t * ratio for t, ratio in pairs) / math.fsum(t for t, _ in pairs) - 1
-        for label, pairs in spent.items()
-    }
+            key = (finding.arm.label, finding.group.regime)
+            spent.setdefault(key, []).append((finding.mean_step_s, facts[CLUSTERED_TIME_RATIO]))
+    apart: dict[str, float] = {}
+    for (label, _), pairs in spent.items():
+        longer = math.fsum(t * ratio for t, ratio in pairs) / math.fsum(t for t, _ in pairs) - 1
+        apart[label] = max(apart.get(label, 0.0), longer, key=abs)
     return {label: share for label, share in apart.items() if abs(share) > DATA_DEPENDENCE_MARGIN}
 
 
@@ -151,14 +154,12 @@ def configuration_of(group: Group, label: str) -> Configuration:
 
 def _why_incomplete(cases: Sequence[CaseFinding], longest: int) -> str | None:
     """Why these cases make no surface; None if they do."""
+    how = configuration_of(cases[-1].group, cases[-1].arm.label).how
     for case in cases:
         if case.mean_step_s is None:
-            shape = case.group.shape
             why = f" ({case.reason})" if case.reason else ""
-            return (
-                f"batch {shape.batch_size}, {case.group.batching}: {case.status.value} at {shape.seq_len} tokens{why}"
-            )
+            return f"{how}: {case.status.value} at {case.group.shape.seq_len} tokens{why}"
     last = cases[-1].group.shape
     if longest > last.seq_len:
-        return f"batch {last.batch_size}: requests reach {longest} tokens, measured only up to {last.seq_len}"
+        return f"{how}: requests reach {longest} tokens, measured only up to {last.seq_len}"
     return None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from castbench.cost.draws import share
-from castbench.cost.spec import QualityStatus, Recommendation
-from castbench.findings import CaseFinding, paired_log_ratio
+from castbench.cost.spec import Configuration, QualityStatus, Recommendation
+from castbench.findings import CaseFinding, Confirmation, faster_from, paired_log_ratio
 from castbench.plan import Arm, Plan
 from castbench.records import RunRecord
 from castbench.stats import Verdict, holm, judge
@@ -43,24 +44,22 @@ def verdicts(
 
 
 def crossover(
-    record: RunRecord, findings: Sequence[CaseFinding], label: str, baseline: str | None
+    record: RunRecord, findings: Sequence[CaseFinding], label: str, baseline: Configuration | None
 ) -> tuple[int | None, int | None]:
-    """At batch 1: the last length at which `label` is not FASTER than `baseline`, and the first from which it always
-    is; a None says that there is none. A length that `label` failed at counts as not FASTER.
+    """At batch 1 and in the baseline's regime: the longest length at which `label` is not FASTER than the baseline's
+    label, and the first from which on it always is; a None says that there is none.
+
+    Lengths are tested from the longest downwards (`findings.faster_from`), so that the sentence made of it is wrong
+    no more often than one verdict. A length at which either of the two has no number counts as not FASTER. In the
+    baseline's regime because that is the baseline at its best: a mechanism that beats it only where both are slow
+    wins nothing.
     """
-    lengths: list[tuple[int, bool]] = []
-    for finding in findings:
-        alone = finding.group.shape.batch_size == 1 and not finding.group.held_out and finding.arm.label == label
-        if alone and baseline is not None and label != baseline:
-            faster = _faster(record, findings, finding, baseline)
-            lengths += [] if faster is None else [(finding.group.shape.seq_len, faster)]
-    lengths.sort()
-    lost = [place for place, (_, faster) in enumerate(lengths) if not faster]
-    first = lost[-1] + 1 if lost else 0
-    return (
-        lengths[first - 1][0] if first else None,
-        lengths[first][0] if first < len(lengths) else None,
-    )
+    if baseline is None or baseline.label == label:
+        return None, None
+    judged = tuple(_against(record, findings, label, baseline))
+    first = faster_from(judged)
+    below = (f.group.shape.seq_len for f in judged if first is None or f.group.shape.seq_len < first)
+    return max(below, default=None), first
 
 
 def quality_of(plan: Plan, arm: Arm) -> QualityStatus:
@@ -69,12 +68,24 @@ def quality_of(plan: Plan, arm: Arm) -> QualityStatus:
     return QualityStatus.EQUAL if same else QualityStatus.NOT_MEASURED
 
 
+def is_refuted(confirmations: Sequence[Confirmation], label: str) -> bool:
+    """Whether all the fresh rounds of a selected winner are there and do not bear out that it is FASTER.
+
+    Rounds that are missing refute nothing: they leave the caveat not-confirmed, and a sentence that counts them.
+    """
+    return any(
+        c.arm.label == label and c.claim is Verdict.FASTER and c.lost and c.fresh is not None for c in confirmations
+    )
+
+
 def recommend(
-    quality: QualityStatus, verdict: Verdict, saving_probability: float | None, beats_today: float | None
-) -> Recommendation:
+    quality: QualityStatus, verdict: Verdict, saving_probability: float | None, beats_today: float | None,
+    *, refuted: bool = False,
+) -> Recommendation:  # fmt: skip
     """What to do with an arm; the first row that holds. The same table stands in docs/cost.md.
 
     =========================================================================================  ==========
+    its verdict was judged again on all its fresh rounds and did not hold (`refuted`)           KEEP
     needs no new model (quality equal), and is beyond the margin faster than today (P >= 95 %)  TUNE-FIRST
     quality not measured, FASTER than the baseline, and P(saving > 0) >= 95 %                   PILOT
     anything else: no credible saving, too few rounds, not runnable, or what runs today         KEEP
@@ -83,6 +94,8 @@ def recommend(
     ROLL-OUT needs a quality result, which no run holds yet. Where no demand is stated, `saving_probability` is of
     device seconds instead of money. None is "not known", and not enough.
     """
+    if refuted:
+        return Recommendation.KEEP
     if quality is QualityStatus.EQUAL:
         return Recommendation.TUNE_FIRST if (beats_today or 0.0) >= CREDIBLE else Recommendation.KEEP
     if verdict is Verdict.FASTER and (saving_probability or 0.0) >= CREDIBLE:
@@ -115,16 +128,24 @@ def _likeliest(seconds: Drawn, baseline: Drawn, margin: float) -> tuple[Verdict,
     return verdict, min(1.0, 2 * (outside[verdict] + 1) / (ratio.size + 1))
 
 
-def _faster(record: RunRecord, findings: Sequence[CaseFinding], finding: CaseFinding, baseline: str) -> bool | None:
-    """Whether a case is FASTER than that baseline's on the same shape; None where the baseline was not measured."""
+def _against(
+    record: RunRecord, findings: Sequence[CaseFinding], label: str, baseline: Configuration
+) -> Iterator[CaseFinding]:
+    """One arm's cases of batch 1 in the baseline's regime, their verdicts against the baseline's label there."""
     plan = record.header.plan
-    group = finding.group
-    rival = next(f for f in findings if f.group == group and f.arm.label == baseline)
-    if rival.mean_step_s is None:
-        return None
-    if finding.mean_step_s is None:
-        return False
-    if baseline == plan.baseline:
-        return finding.verdict is Verdict.FASTER
-    ratio = paired_log_ratio(record.rounds_of(group.key), finding.arm.label, baseline, plan)
-    return ratio is not None and judge(ratio, plan.sampling.same_within) is Verdict.FASTER
+    unmeasured = {f.group for f in findings if f.arm.label == baseline.label and f.mean_step_s is None}
+    for finding in findings:
+        group = finding.group
+        if finding.arm.label != label or group.held_out or (group.shape.batch_size, group.regime) != (
+            1, baseline.regime,
+        ):  # fmt: skip
+            continue
+        if finding.mean_step_s is None or group in unmeasured:
+            yield replace(finding, verdict=None)
+        elif baseline.label == plan.baseline:
+            yield finding
+        else:
+            ratio = paired_log_ratio(record.rounds_of(group.key), label, baseline.label, plan)
+            yield replace(
+                finding, verdict=Verdict.UNCLEAR if ratio is None else judge(ratio, plan.sampling.same_within)
+            )  # fmt: skip

@@ -60,10 +60,13 @@ class GroupRunner:
         finally:
             self._rounds.close()
         conditions = replace(self._rig.conditions(), wait_share=wait_share(self._rounds.valid, self._run.environment))
-        for arm in tuple(self._rounds.alive):
-            if arm.role != "ceiling":
-                self._passes(arm)
         rounds = self._rounds.valid
+        timed = {s.label for r in rounds for s in r.samples}
+        for arm in tuple(self._rounds.alive):
+            if arm.label not in timed:
+                self._note(arm, status=Status.SKIPPED, reason=self._why_untimed())
+            elif arm.role != "ceiling":
+                self._passes(arm)
         self._run.writer.append_group(
             GroupRecord(
                 self._group.key, len(rounds), stopped_by, tuple(self._outcomes.values()),
@@ -141,6 +144,14 @@ class GroupRunner:
             if ratio is not None and not stats.is_settled(ratio, policy.same_within, policy.target_ci):
                 return False
         return True
+
+    def _why_untimed(self) -> str:
+        """Why an arm that could be prepared is in no valid round."""
+        if self._rounds.valid:
+            return "it failed in an earlier session of this run, and the rounds since then are without it"
+        if self._rounds.is_disturbed:
+            return "every round was disturbed from outside"
+        return "no mechanism was left to be measured beside it"
 
     def _passes(self, arm: Arm) -> None:
         """The passes apart from timing, because they disturb it; a failure there loses no timing."""

@@ -139,10 +139,11 @@ class PlanRunner:
 
     def _remember_out_of_memory(self) -> None:
         """What earlier sessions of this run found too large is too large now."""
-        for closed in self.done.groups if self.done else ():
-            for outcome in closed.outcomes:
+        for group in self.plan.groups:
+            closed = self.done.group_record(group.key) if self.done else None
+            for outcome in closed.outcomes if closed else ():
                 if outcome.status is Status.OOM:
-                    self.note_out_of_memory(self.plan.arm(outcome.label), self.plan.group(closed.group).shape)
+                    self._out_of_memory.setdefault(outcome.label, []).append(group.shape)
 
     def smaller_that_did_not_fit(self, arm: Arm, shape: Shape) -> Shape | None:
         """A shape no larger than this one at which the arm ran out of memory."""

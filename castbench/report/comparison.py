@@ -13,6 +13,7 @@ from castbench.plan import Arm, Group, Plan
 from castbench.records import Caveat, RunRecord
 from castbench.report import headline, view
 from castbench.report.nouns import CaseRow, GroupTable, Quantity, Statement, Unit, Value, statement
+from castbench.report.rows import group_tables
 from castbench.units import mib
 
 Run = tuple[RunRecord, Projection]
@@ -116,6 +117,16 @@ CASE_METRICS = (
         "throughput_tokens_per_s", lambda c: _number(c.tokens_per_s, Unit.TOKENS_PER_SECOND), more_is_better=True
     ),
     _CaseMetric("peak_memory_mib", lambda c: _number(c.peak_memory_mib, Unit.MIB), counted=True),
+    _CaseMetric("reserved_memory_mib", lambda c: _number(c.reserved_memory_mib, Unit.MIB), counted=True),
+    _CaseMetric(
+        "largest_batch",
+        lambda c: _number(c.largest_batch.fits if c.largest_batch else None, Unit.COUNT),
+        more_is_better=True,
+        counted=True,
+    ),
+    _CaseMetric(
+        "energy_j_per_seq", lambda c: Quantity.of(c.energy.gross_j_per_sequence, Unit.JOULES) if c.energy else None
+    ),
 )
 
 
@@ -210,7 +221,7 @@ def build(runs: Sequence[Run], labels: Sequence[str], *, forced: bool = False) -
     records, projections = [record for record, _ in runs], [projection for _, projection in runs]
     require_several(records, labels)
     unlike = check_comparable(records, labels, forced=forced)
-    tables = [view.group_tables(record) for record in records]
+    tables = [group_tables(record) for record in records]
     machines = tuple(
         _machine(index, label, run, groups)
         for index, (label, run, groups) in enumerate(zip(labels, runs, tables, strict=True))

@@ -6,16 +6,17 @@ from collections.abc import Iterator
 
 from castbench.report import csv_table, text
 from castbench.report import format as fmt
+from castbench.report.blocks import Block, Bullets, Column, Heading, Paragraph, Table
 from castbench.report.comparison import ComparedRow, Comparison, Machine
 from castbench.report.nouns import Quantity, Statement, Unit, statement
-from castbench.report.page import Block, Bullets, Column, Heading, Paragraph, Table
+from castbench.report.shapes_page import shape_of
 
 _RUNS_PER_TABLE = 3
 """Columns of figures that fit beside a mechanism and a figure's name in 80 cells."""
 
 CSV_COLUMNS = (
     "comparable", "run", "run_id", "device_name", "label", "batch_size", "seq_len", "batching", "metric",
-    "value", "low", "high", "best",
+    "value", "low", "high", "best", "regime",
 )  # fmt: skip
 
 
@@ -45,7 +46,7 @@ def _cells(comparison: Comparison, row: ComparedRow, mark: str) -> Iterator[tupl
         numbers = (None, None, None) if value is None else (value.value, value.low, value.high)
         yield (
             mark, machine.label, machine.run_id, machine.device_name, row.label, *case, row.metric, *numbers,
-            index in row.best,
+            index in row.best, None if group is None else group.regime,
         )  # fmt: skip
 
 
@@ -100,7 +101,7 @@ def _table(comparison: Comparison, rows: list[ComparedRow], places: range) -> Ta
     cells, before = [], None
     for row in rows:
         now = (row.label, row.group)
-        names = [row.label, *([_case(row)] if by_case else [])]
+        names = [row.label, *([] if row.group is None else [shape_of(row.group)])]
         cells.append((*(names if now != before else [""] * len(names)), *_figures(row, places)))
         before = now
     return Table(tuple(columns), tuple(cells))
@@ -111,10 +112,3 @@ def _figures(row: ComparedRow, places: range) -> tuple[str, ...]:
     marks = ("*" if place in row.best else " " for place in places)
     values = (fmt.spread(row.values[place], unit=False) for place in places)
     return (text.METRICS[row.metric], *(value + mark for value, mark in zip(values, marks, strict=True)))
-
-
-def _case(row: ComparedRow) -> str:
-    """A shape in few characters: batch × tokens."""
-    assert row.group is not None
-    shape = row.group.shape
-    return f"{shape.batch_size} × {shape.seq_len} {row.group.batching}"

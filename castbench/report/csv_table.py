@@ -16,7 +16,7 @@ from typing import Any
 
 from castbench.cost.spec import ArmProjection
 from castbench.plan import Arm, Group
-from castbench.report.nouns import CaseRow, Report
+from castbench.report.nouns import CaseRow, Confirmed, Discards, Report
 from castbench.report.view import replicas_estimate
 from castbench.stats import Estimate
 from castbench.units import HOURS_PER_MONTH, HOURS_PER_YEAR, mib
@@ -40,6 +40,7 @@ class CasesRow:
     report: Report
     group: Group
     case: CaseRow
+    discards: tuple[Discards, ...]
 
 
 def write(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> bytes:
@@ -59,7 +60,7 @@ def summary(report: Report) -> bytes:
 
 def cases(report: Report) -> bytes:
     """One row per case, ceilings included."""
-    rows = (CasesRow(report, table.group, case) for table in report.groups for case in table.rows)
+    rows = (CasesRow(report, table.group, case, table.discards) for table in report.groups for case in table.rows)
     return write(list(CASES), ([cell(row) for cell in CASES.values()] for row in rows))
 
 
@@ -91,6 +92,27 @@ def _low(estimate: Estimate | None) -> float | None:
 
 def _high(estimate: Estimate | None) -> float | None:
     return None if estimate is None else estimate.high
+
+
+def _energy(case: CaseRow, name: str) -> Any:
+    """A figure of a case's energy; None where there is none."""
+    return None if case.energy is None else getattr(case.energy, name)
+
+
+def _joules(case: CaseRow, name: str, end: Callable[[Estimate | None], float | None]) -> float | None:
+    """One number of an energy with its interval."""
+    return end(_energy(case, name))
+
+
+def _confirmed(row: SummaryRow) -> Confirmed | None:
+    """What fresh rounds say of a mechanism; None where it was not selected for any."""
+    return next((found for found in row.report.confirmations if found.label == row.arm.arm.label), None)
+
+
+def _confirmation(row: SummaryRow, name: str) -> Any:
+    """A figure of a mechanism's fresh rounds; None where there are none."""
+    found = _confirmed(row)
+    return None if found is None else getattr(found, name)
 
 
 def _used(arm: ArmProjection, name: str) -> Any:
@@ -148,6 +170,14 @@ SUMMARY: dict[str, Callable[[SummaryRow], Cell]] = {
     "reason": lambda row: row.arm.reason or row.report.money.missing,
     "device_name": lambda row: row.report.run.environment.device_name,
     "run_id": lambda row: row.report.run.run_id,
+    "crossover_regime": lambda row: None if row.report.money.baseline is None else row.report.money.baseline.regime,
+    "confirmation": lambda row: _confirmation(row, "outcome"),
+    "confirmed_against": lambda row: _confirmation(row, "against"),
+    "confirmed_at": lambda row: None if (found := _confirmed(row)) is None else found.group.key,
+    "confirmed_rounds": lambda row: _confirmation(row, "rounds"),
+    "confirmed_speedup": lambda row: _value(_confirmation(row, "speedup_fresh")),
+    "confirmed_speedup_low": lambda row: _low(_confirmation(row, "speedup_fresh")),
+    "confirmed_speedup_high": lambda row: _high(_confirmation(row, "speedup_fresh")),
 }
 """Columns of the summary, in order."""
 
@@ -157,7 +187,7 @@ CASES: dict[str, Callable[[CasesRow], Cell]] = {
     "parameters": lambda row: _parameters(row.case.arm),
     "phase": lambda row: row.report.run.phase,
     "dtype": lambda row: row.report.run.dtype,
-    "regime": lambda _: "eager",
+    "regime": lambda row: row.group.regime,
     "batch_size": lambda row: row.group.shape.batch_size,
     "seq_len": lambda row: row.group.shape.seq_len,
     "status": lambda row: row.case.status.value,
@@ -171,7 +201,7 @@ CASES: dict[str, Callable[[CasesRow], Cell]] = {
     "throughput_seq_per_s": lambda row: row.case.sequences_per_s,
     "throughput_tokens_per_s": lambda row: row.case.tokens_per_s,
     "peak_memory_mib": lambda row: row.case.peak_memory_mib,
-    "energy_j_per_seq": lambda _: None,
+    "energy_j_per_seq": lambda row: _joules(row.case, "gross_j_per_sequence", _value),
     "speedup_vs_baseline": lambda row: _value(row.case.speedup),
     "speedup_low": lambda row: _low(row.case.speedup),
     "speedup_high": lambda row: _high(row.case.speedup),
@@ -186,5 +216,21 @@ CASES: dict[str, Callable[[CasesRow], Cell]] = {
     "weights_mib": lambda row: row.case.weights_mib,
     "device_name": lambda row: row.report.run.environment.device_name,
     "run_id": lambda row: row.report.run.run_id,
+    "reserved_memory_mib": lambda row: row.case.reserved_memory_mib,
+    "largest_batch": lambda row: None if row.case.largest_batch is None else row.case.largest_batch.fits,
+    "largest_batch_fails": lambda row: None if row.case.largest_batch is None else row.case.largest_batch.fails,
+    "energy_low_j_per_seq": lambda row: _joules(row.case, "gross_j_per_sequence", _low),
+    "energy_high_j_per_seq": lambda row: _joules(row.case, "gross_j_per_sequence", _high),
+    "energy_net_j_per_seq": lambda row: _joules(row.case, "net_j_per_sequence", _value),
+    "energy_net_low_j_per_seq": lambda row: _joules(row.case, "net_j_per_sequence", _low),
+    "energy_net_high_j_per_seq": lambda row: _joules(row.case, "net_j_per_sequence", _high),
+    "energy_j_per_1k_tokens": lambda row: _joules(row.case, "gross_j_per_1k_tokens", _value),
+    "mean_power_w": lambda row: _energy(row.case, "mean_power_w"),
+    "idle_power_w": lambda row: _energy(row.case, "idle_w"),
+    "energy_disagreement": lambda row: _energy(row.case, "disagreement"),
+    "energy_source": lambda row: _energy(row.case, "source"),
+    "energy_scope": lambda row: _energy(row.case, "scope"),
+    "energy_reason": lambda row: row.case.energy_reason,
+    "discarded_rounds": lambda row: sum(found.count for found in row.discards if found.purpose == "compare"),
 }
 """Columns of the cases, in order."""

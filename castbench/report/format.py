@@ -2,8 +2,9 @@
 
 Digits follow the uncertainty: an interval is shown to the step its own width supports, rounded outward so that it
 is never narrower than what was measured, and its value to the same step. Without an interval: three significant
-digits (two of a percentage), and no whole digit of a number below a million is dropped. Money comes in multiples of
-a server's price, so its interval says little about its digits: three of the larger end, to the nearest.
+digits (two of a percentage and of an expected count), and no whole digit of a number below a million is dropped.
+Money comes in multiples of a server's price, so its interval says little about its digits: three of the larger end,
+to the nearest.
 """
 
 from __future__ import annotations
@@ -29,13 +30,17 @@ _SUFFIX = {
     Unit.USD_PER_MILLION_TOKENS: " $ per million tokens",
     Unit.TIMES: "×",
     Unit.PERCENT: " %",
+    Unit.JOULES: " J",
+    Unit.WATTS: " W",
     Unit.PROBABILITY: "",
     Unit.TOKENS: " tokens",
     Unit.TOKENS_PER_SECOND: " tokens/s",
     Unit.COUNT: "",
+    Unit.EXPECTED: "",
     Unit.GIVEN: "",
 }
 _WHOLE = {Unit.COUNT, Unit.TOKENS}
+_TWO_DIGITS = {Unit.PERCENT, Unit.EXPECTED}
 _STEPPED = {Unit.USD, Unit.USD_PER_HOUR}
 """Multiples of a server's price."""
 
@@ -112,7 +117,7 @@ def _step(quantity: Quantity) -> Decimal:
     if quantity.unit in _STEPPED:
         return Decimal(10) ** (_exponent(max(map(abs, known))) - _SIGNIFICANT_DIGITS + 1)
     if low is None or high is None or low == high or len(known) < 3:
-        return _step_of_digits(quantity.value, 2 if quantity.unit is Unit.PERCENT else _SIGNIFICANT_DIGITS)
+        return _step_of_digits(quantity.value, 2 if quantity.unit in _TWO_DIGITS else _SIGNIFICANT_DIGITS)
     width = high - low
     exponent = _exponent(width)
     # A width that starts with 1 or 2 keeps a second digit: 1.2 and 1.9 must not both become "1 wide".

@@ -4,29 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from castbench.cost.selection import ADOPTED, rival
 from castbench.cost.spec import ArmProjection, QualityStatus, Recommendation
+from castbench.cost.surface import configuration_of
 from castbench.records import Caveat
 from castbench.report import text
-from castbench.report.nouns import GroupTable, Money, Quantity, Statement, Unit, statement
+from castbench.report.nouns import (
+    Confirmed,
+    GroupTable,
+    Money,
+    Quantity,
+    RunFacts,
+    Statement,
+    Unit,
+    Value,
+    statement,
+)
 from castbench.stats import Estimate
 from castbench.units import HOURS_PER_MONTH, HOURS_PER_YEAR
 from castbench.workload.spec import ServiceObjective
 
-_ADOPTED = (Recommendation.PILOT, Recommendation.ROLL_OUT)
+_OUTCOMES = {
+    "confirmed": "headline.confirmed",
+    "refuted": "headline.refuted",
+    "incomplete": "headline.confirmed_in_part",
+    "nothing-claimed": "headline.nothing_claimed",
+}
+"""The sentence for what became of a claim."""
 
 
 def sentences(
-    mechanisms: Sequence[ArmProjection], money: Money, groups: Sequence[GroupTable], baseline_label: str
-) -> tuple[Statement, ...]:
+    mechanisms: Sequence[ArmProjection], money: Money, groups: Sequence[GroupTable], run: RunFacts,
+    confirmations: Sequence[Confirmed],
+) -> tuple[Statement, ...]:  # fmt: skip
     """The headline of a run whose ceilings are left out of `mechanisms`."""
     if money.baseline is None:
-        return (statement("headline.nothing", baseline=baseline_label), *_no_money(money))
-    subject = _subject(mechanisms, money)
-    return (
-        *_findings(mechanisms, money, groups, subject),
-        *_price_doubts(mechanisms, money),
-        *_unmeasured(money, subject),
-    )
+        return (statement("headline.nothing", baseline=run.baseline_label), *_no_money(money))
+    subject = rival(mechanisms, money.today, money.baseline)
+    rounds = rounds_per_shape(groups)
+    doubts, missing = tuple(_price_doubts(mechanisms, money)), tuple(_unmeasured(money, subject))
+    if _rests_on_few_rounds(mechanisms, money, subject):
+        too_few = (statement("headline.too_few", rounds=rounds), *_no_money(money), statement("headline.unsure"))
+        return (*too_few, *doubts, *missing)
+    say = _money_sentences if money.missing is None else _speed
+    fresh = _fresh(confirmations, run.unconfirmed, money, subject)
+    return (*say(mechanisms, money, subject), _sureness(rounds, money, subject), *doubts, *fresh, *missing)
 
 
 def rounds_per_shape(groups: Sequence[GroupTable]) -> Quantity:
@@ -34,20 +56,6 @@ def rounds_per_shape(groups: Sequence[GroupTable]) -> Quantity:
     counts = [row.rounds for table in groups for row in table.rows if row.rounds]
     fewest, most = (min(counts), max(counts)) if counts else (0, 0)
     return Quantity(fewest, Unit.COUNT, fewest, most)
-
-
-def _findings(
-    mechanisms: Sequence[ArmProjection], money: Money, groups: Sequence[GroupTable], subject: ArmProjection | None
-) -> Iterator[Statement]:
-    """What to run, what it saves or costs and how sure that is; below 8 rounds only that nothing can be said."""
-    rounds = rounds_per_shape(groups)
-    if _rests_on_few_rounds(mechanisms, money, subject):
-        yield statement("headline.too_few", rounds=rounds)
-        yield from _no_money(money)
-        yield statement("headline.unsure")
-        return
-    yield from (_money_sentences if money.missing is None else _speed)(mechanisms, money, subject)
-    yield _sureness(rounds, money, subject)
 
 
 def _rests_on_few_rounds(mechanisms: Sequence[ArmProjection], money: Money, subject: ArmProjection | None) -> bool:
@@ -63,21 +71,6 @@ def _rests_on_few_rounds(mechanisms: Sequence[ArmProjection], money: Money, subj
     return any(Caveat.FEW_ROUNDS in arm.caveats for arm in spoken_of)
 
 
-def _subject(mechanisms: Sequence[ArmProjection], money: Money) -> ArmProjection | None:
-    """The arm the headline is about: what is recommended, else the best of what could replace today's."""
-    kept = {c.label for c in (money.today, money.baseline) if c is not None}
-    others = [arm for arm in mechanisms if arm.arm.label not in kept and arm.configuration is not None]
-    adopted = [arm for arm in others if arm.recommendation in _ADOPTED]
-    return max(adopted or others, key=_merit, default=None)
-
-
-def _merit(arm: ArmProjection) -> tuple[float, float]:
-    """Orders arms by saving, then by speed."""
-    unknown = float("-inf")
-    saving = unknown if arm.saving_usd_per_hour is None else arm.saving_usd_per_hour.value
-    return saving, unknown if arm.speedup is None else arm.speedup.value
-
-
 def _money_sentences(
     mechanisms: Sequence[ArmProjection], money: Money, subject: ArmProjection | None
 ) -> Iterator[Statement]:
@@ -86,7 +79,7 @@ def _money_sentences(
     tune = _tune(by_label, money)
     if tune:
         yield tune
-    if subject is not None and subject.recommendation in _ADOPTED and subject.saving_usd_per_hour is not None:
+    if subject is not None and subject.recommendation in ADOPTED and subject.saving_usd_per_hour is not None:
         yield _adopt(subject)
         yield _saving(subject, by_label, money)
         return
@@ -196,7 +189,7 @@ def _speed(mechanisms: Sequence[ArmProjection], money: Money, subject: ArmProjec
     elif Caveat.FEW_ROUNDS in subject.caveats:
         yield statement("headline.alternative_too_few", configuration=str(subject.configuration))
     elif subject.speedup is not None:
-        adopted = subject.recommendation in _ADOPTED and subject.quality_status is QualityStatus.NOT_MEASURED
+        adopted = subject.recommendation in ADOPTED and subject.quality_status is QualityStatus.NOT_MEASURED
         yield statement(
             "headline.speed_adopt" if adopted else "headline.speed", word=subject.recommendation.value,
             configuration=str(subject.configuration), baseline=str(money.baseline),
@@ -213,6 +206,30 @@ def _sureness(rounds: Quantity, money: Money, subject: ArmProjection | None) -> 
         return statement("headline.sure_of_speed", rounds=rounds)
     probability = Quantity(subject.probability_saving_positive, Unit.PROBABILITY)
     return statement("headline.sure", probability=probability, rounds=rounds)
+
+
+def _fresh(
+    confirmations: Sequence[Confirmed], unconfirmed: str | None, money: Money, subject: ArmProjection | None
+) -> Iterator[Statement]:
+    """What fresh rounds say of what was picked, or why there are none."""
+    if unconfirmed is not None and (subject is not None or money.today != money.baseline):
+        yield statement("headline.unconfirmed", why=text.UNCONFIRMED[unconfirmed])
+    for found in confirmations:
+        yield _confirmation(found)
+    if subject is not None and confirmations and subject.arm.label not in {c.label for c in confirmations}:
+        yield statement("headline.confirmed_other", label=subject.arm.label, other=confirmations[0].label)
+
+
+def _confirmation(found: Confirmed) -> Statement:
+    """What the fresh rounds of one selected winner say; below the planned number of them only how many there are."""
+    used = configuration_of(found.group, found.label)
+    said: dict[str, Value] = {
+        "label": found.label, "against": found.against, "how": used.how, "claim": found.claim.value,
+        "length": Quantity(found.group.shape.seq_len, Unit.TOKENS), "wanted": Quantity(found.wanted, Unit.COUNT),
+        "rounds": Quantity(found.rounds, Unit.COUNT),
+        "first": Quantity.of(found.speedup_first, Unit.TIMES), "speedup": Quantity.of(found.speedup_fresh, Unit.TIMES),
+    }  # fmt: skip
+    return statement(_OUTCOMES[found.outcome], **said)
 
 
 def _price_doubts(mechanisms: Sequence[ArmProjection], money: Money) -> Iterator[Statement]:

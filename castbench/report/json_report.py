@@ -26,7 +26,7 @@ def of_report(report: Report) -> bytes:
             "headline": [_said(s) for s in report.headline],
             "projected": {"money": report.money, "mechanisms": report.mechanisms},
             "ceilings": [_said(s) for s in report.ceilings],
-            "measured": {"groups": report.groups},
+            "measured": {"groups": report.groups, "confirmations": report.confirmations},
             "assumptions": [_said(s) for s in report.assumptions],
             "caveats": [
                 {"caveat": note.caveat, "labels": note.labels, "text": text.CAVEATS[note.caveat]}

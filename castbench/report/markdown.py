@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from castbench.report.page import Block, Bullets, Commands, Heading, Paragraph, Table
+from castbench.report.blocks import Block, Bullets, Commands, Heading, Paragraph, Table
 from castbench.report.text import legible
 
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
 
 from castbench.cost.spec import ArmProjection, Configuration, Price
 from castbench.plan import Arm, Group
-from castbench.records import Caveat, Environment, Status
+from castbench.records import BatchSearch, Caveat, Environment, Purpose, RunEnd, Status
 from castbench.stats import Estimate, Verdict
-from castbench.workload.spec import Demand, LengthDistribution
+from castbench.workload.spec import Demand, LengthDistribution, Regime, SamplingMode
 
 
 class Unit(StrEnum):
-    """What a quantity counts; GIVEN is a number somebody stated, shown with all the digits they gave."""
+    """What a quantity counts; EXPECTED is a count on average, GIVEN a number somebody stated, shown with all the digits
+    they gave.
+    """
 
     MS = "ms"
     MIB = "mib"
@@ -22,10 +25,13 @@ class Unit(StrEnum):
     USD_PER_MILLION_TOKENS = "usd_per_million_tokens"
     TIMES = "times"
     PERCENT = "percent"
+    JOULES = "joules"
+    WATTS = "watts"
     PROBABILITY = "probability"
     TOKENS = "tokens"
     TOKENS_PER_SECOND = "tokens_per_second"
     COUNT = "count"
+    EXPECTED = "expected"
     GIVEN = "given"
 
 
@@ -65,12 +71,39 @@ def statement(key: str, **values: Value) -> Statement:
 
 
 @dataclass(frozen=True, slots=True)
+class EnergyRow:
+    """Energy of one mechanism at one shape; gross is everything the device used, net is gross less idle.
+
+    source, scope   how it was read, and what the readings cover; see records.EnergyRecord
+    disagreement    integrated power over the counter, less 1; None where one of the two is missing
+    blocks          blocks of work it rests on; `dropped` had no usable reading
+    """
+
+    source: str
+    scope: str
+    gross_j_per_step: Estimate
+    net_j_per_step: Estimate | None
+    gross_j_per_sequence: Estimate
+    net_j_per_sequence: Estimate | None
+    gross_j_per_1k_tokens: Estimate
+    net_j_per_1k_tokens: Estimate | None
+    idle_w: float | None
+    idle_drift: float | None
+    mean_power_w: float
+    disagreement: float | None
+    blocks: int
+    dropped: int
+
+
+@dataclass(frozen=True, slots=True)
 class CaseRow:
     """One mechanism at one shape, as measured; None: not known.
 
     latency_ms   median step: mean over worker processes with a 95 % interval over them
     mean_ms      mean wall time of a step, stalls included
     tokens_per_s real tokens; in padded groups the number expected from the length mix
+    reserved_memory_mib  the most that the caching allocator took from the device; None where there is none
+    energy_reason  why there is no energy; None where there is some, or nobody knows
     """
 
     arm: Arm
@@ -90,7 +123,25 @@ class CaseRow:
     verdict: Verdict | None
     rounds: int
     stopped_by: str | None
+    reserved_memory_mib: float | None
+    largest_batch: BatchSearch | None
+    energy: EnergyRow | None
+    energy_reason: str | None
     caveats: tuple[Caveat, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Discards:
+    """Rounds of a group that were discarded: of how many for that purpose, and how often for which reason."""
+
+    purpose: Purpose
+    attempts: int
+    reasons: tuple[tuple[str, int], ...]
+
+    @property
+    def count(self) -> int:
+        """Discarded rounds."""
+        return sum(times for _, times in self.reasons)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +150,43 @@ class GroupTable:
 
     group: Group
     rows: tuple[CaseRow, ...]
+    discards: tuple[Discards, ...] = ()
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether any mechanism has a number here."""
+        return any(row.rounds for row in self.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """What fresh rounds say of a selected mechanism, as speed-ups over `against` on that shape.
+
+    claim            verdict of the first rounds; with UNCLEAR there was nothing to confirm
+    speedup_first    on the first rounds, which flatter a winner; `speedup_fresh` is None until all `wanted` are there
+    adjusted_p       of the claim being wrong, by Holm over all that was selected
+    """
+
+    group: Group
+    label: str
+    against: str
+    claim: Verdict
+    speedup_first: Estimate | None
+    speedup_fresh: Estimate | None
+    rounds: int
+    wanted: int
+    p_value: float | None
+    adjusted_p: float | None
+    holds: bool
+
+    @property
+    def outcome(self) -> Literal["confirmed", "refuted", "incomplete", "nothing-claimed"]:
+        """What became of the claim, in a word."""
+        if self.speedup_fresh is None:
+            return "incomplete"
+        if self.claim is Verdict.UNCLEAR:
+            return "nothing-claimed"
+        return "confirmed" if self.holds else "refuted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +199,12 @@ class CaveatNote:
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """Which run this is, where it was measured, and under which rules."""
+    """Which run this is, where it was measured, and under which rules.
+
+    mode         how windows were taken on a GPU
+    ended        the closing line; None where the run was interrupted
+    unconfirmed  why no winner was confirmed, a key of text.UNCONFIRMED; None where one was selected
+    """
 
     run_id: str
     created_at: str
@@ -130,6 +223,11 @@ class RunFacts:
     damage: tuple[str, ...]
     resumed: int
     seed: int
+    regimes: tuple[Regime, ...]
+    mode: SamplingMode
+    ended: RunEnd | None
+    energy_asked: bool
+    unconfirmed: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +255,7 @@ class Report:
     money: Money
     ceilings: tuple[Statement, ...]
     groups: tuple[GroupTable, ...]
+    confirmations: tuple[Confirmed, ...]
     assumptions: tuple[Statement, ...]
     caveats: tuple[CaveatNote, ...]
     reproduce: tuple[str, ...]

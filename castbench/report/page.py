@@ -6,70 +6,21 @@ Report ─▶ Page(blocks) ─▶ terminal | markdown
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Literal
 
 from castbench.cost.spec import ArmProjection, Recommendation
-from castbench.records import Caveat, Status
+from castbench.records import Caveat, Environment, GpuFacts
 from castbench.report import format as fmt
 from castbench.report import text
-from castbench.report.nouns import CaseRow, CaveatNote, GroupTable, Money, Quantity, Report, RunFacts, Unit, statement
+from castbench.report.blocks import Block, Bullets, Commands, Heading, Paragraph, Table
+from castbench.report.nouns import CaveatNote, Money, Quantity, Report, RunFacts, Statement, Unit, statement
+from castbench.report.shapes_page import column, energy, memory, no_energy, optional, shapes
 from castbench.report.view import replicas_estimate
 from castbench.units import mib
 
+__all__ = ["Block", "Bullets", "Heading", "Paragraph", "of_report"]
 
-@dataclass(frozen=True, slots=True)
-class Heading:
-    """A heading; level 1 is the page's title."""
-
-    words: str
-    level: int = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Paragraph:
-    """Running text; a warning must be seen, a note may be small."""
-
-    words: str
-    tone: Literal["plain", "warning", "lead", "note"] = "plain"
-
-
-@dataclass(frozen=True, slots=True)
-class Bullets:
-    """A list."""
-
-    items: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Commands:
-    """Lines to be typed."""
-
-    lines: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column's heading; numbers stand to the right; a flexible column gives way when a line gets too long."""
-
-    heading: str
-    numeric: bool = True
-    flexible: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Rows of finished cells; `marked` are the rows to stress."""
-
-    columns: tuple[Column, ...]
-    rows: tuple[tuple[str, ...], ...]
-    marked: tuple[int, ...] = ()
-
-
-Block = Heading | Paragraph | Bullets | Commands | Table
-
-_SAID_ABOVE = (Caveat.CPU_RUN, Caveat.FAKE_DEVICE, Caveat.WRONG_DEVICE)
-"""Caveats that stand as warnings over the headline."""
+_SAID_ABOVE = (Caveat.CPU_RUN, Caveat.FAKE_DEVICE, Caveat.WRONG_DEVICE, Caveat.ENERGY_UNMEASURED)
+"""Caveats that stand as warnings over the headline, or are told with their reason."""
 
 
 def of_report(report: Report) -> tuple[Block, ...]:
@@ -81,7 +32,9 @@ def of_report(report: Report) -> tuple[Block, ...]:
         *_summary(report),
         *_listed("use", (_use(arm) for arm in report.mechanisms)),
         *_listed("ceilings", (text.say(said) for said in report.ceilings)),
-        *(block for table in report.groups for block in _group(table)),
+        *shapes(report.groups),
+        *energy(report.groups),
+        *memory(report.groups),
         *_listed("assumptions", (text.say(said) for said in report.assumptions)),
         *_listed("caveats", _caveats(report)),
         *_listed("environment", _environment(report.run)),
@@ -115,7 +68,7 @@ def _summary(report: Report) -> Iterator[Block]:
     )
     names = ("label", "cost", "saving", "speedup", "probability", "memory", "recommendation")
     kept = [i for i, name in enumerate(names) if with_money or name not in ("cost", "saving", "probability")]
-    columns = tuple(_column(names[i]) for i in kept)
+    columns = tuple(column(names[i]) for i in kept)
     marked = tuple(i for i, arm in enumerate(report.mechanisms) if arm.recommendation.value in ("PILOT", "ROLL-OUT"))
     yield Table(columns, tuple(tuple(row[i] for i in kept) for row in rows), marked)
     if baseline is not None:
@@ -149,8 +102,8 @@ def _summary_row(arm: ArmProjection, is_baseline: bool, is_kept: bool) -> tuple[
         if is_baseline
         else _figure(Quantity.of(arm.saving_usd_per_hour, Unit.USD_PER_HOUR), is_rough),
         _figure(Quantity.of(arm.speedup, Unit.TIMES), is_rough and not is_baseline),
-        fmt.value(_optional(probability, Unit.PROBABILITY)),
-        fmt.value(_optional(None if arm.peak_memory_bytes is None else mib(arm.peak_memory_bytes), Unit.MIB)),
+        fmt.value(optional(probability, Unit.PROBABILITY)),
+        fmt.value(optional(None if arm.peak_memory_bytes is None else mib(arm.peak_memory_bytes), Unit.MIB)),
         _advice(arm, is_kept),
     )
 
@@ -168,12 +121,6 @@ def _advice(arm: ArmProjection, is_kept: bool) -> str:
     """What to do; KEEP only where something runs today that can be kept, so that nobody keeps a rival."""
     idle = arm.recommendation is Recommendation.KEEP and not is_kept
     return fmt.NOTHING if arm.configuration is None or idle else arm.recommendation.value
-
-
-def _column(name: str) -> Column:
-    """A column by its name: texts to the left, labels flexible."""
-    words = ("label", "recommendation", "verdict", "metric", "case")
-    return Column(text.COLUMNS[name], numeric=name not in words, flexible=name == "label")
 
 
 def _use(arm: ArmProjection) -> str:
@@ -204,45 +151,12 @@ def _use_configuration(arm: ArmProjection) -> str:
     return text.say(statement(key, replicas=replicas, utilization=busy, **said))
 
 
-def _group(table: GroupTable) -> Iterator[Block]:
-    """The table of one shape, with a line for every row that has no number."""
-    shape = table.group.shape
-    heading = text.HEADINGS["group.held_out" if table.group.held_out else "group"]
-    yield Heading(heading.format(batch_size=shape.batch_size, seq_len=shape.seq_len, batching=table.group.batching), 3)
-    columns = tuple(_column(n) for n in ("label", "latency", "mean", "speedup", "tokens", "memory", "verdict"))
-    yield Table(columns, tuple(_case_row(row) for row in table.rows))
-    counts = [row.rounds for row in table.rows if row.rounds]
-    if counts:
-        rounds = Quantity(min(counts), Unit.COUNT, min(counts), max(counts))
-        ended = text.ended(table.rows[0].stopped_by)
-        yield Paragraph(text.say(statement("group.end", rounds=rounds, ended=ended)), "note")
-    silent = [row for row in table.rows if row.status is not Status.OK]
-    if silent:
-        yield Bullets(tuple(f"{row.arm.label}: {row.status.value}: {row.reason or fmt.NOTHING}" for row in silent))
-
-
-def _case_row(row: CaseRow) -> tuple[str, ...]:
-    """Cells of one case; the status stands in the verdict's place where there is no verdict."""
-    verdict = row.verdict.value if row.verdict is not None and row.rounds else row.status.value
-    return (
-        row.arm.label,
-        fmt.spread(Quantity.of(row.latency_ms, Unit.MS), unit=False),
-        fmt.value(_optional(row.mean_ms, Unit.MS)),
-        fmt.spread(Quantity.of(row.speedup, Unit.TIMES), unit=False),
-        fmt.value(_optional(row.tokens_per_s, Unit.TOKENS_PER_SECOND)),
-        fmt.value(_optional(row.peak_memory_mib, Unit.MIB)),
-        verdict,
-    )
-
-
-def _optional(number: float | None, unit: Unit) -> Quantity | None:
-    """A quantity without an interval; None stays None."""
-    return None if number is None else Quantity(number, unit)
-
-
 def _caveats(report: Report) -> Iterator[str]:
     """A sentence for every doubt, with the mechanisms it touches where it is not all of them."""
     everybody = {arm.arm.label for arm in report.mechanisms}
+    missing = no_energy(report.groups, asked=report.run.energy_asked)
+    if missing is not None:
+        yield missing
     for note in report.caveats:
         if note.caveat not in _SAID_ABOVE:
             yield _caveat(note, everybody)
@@ -261,11 +175,13 @@ def _environment(run: RunFacts) -> Iterator[str]:
     source = "" if run.profile_source == named else f" ({run.profile_source})"
     facts = [
         statement("run.identity", run_id=run.run_id, created_at=run.created_at, profile=named, source=source),
-        statement("run.scope", scope=run.scope, phase=run.phase, dtype=run.dtype),
         statement(
-            "run.device", device_name=here.device_name, device=here.device, host=here.host, os=here.os,
-            threads=_optional(here.threads, Unit.COUNT),
+            "run.scope", scope=run.scope, phase=run.phase, dtype=run.dtype, regimes=", ".join(run.regimes)
         ),
+        *([statement("run.windows", mode=text.MODES[run.mode])] if here.device.startswith("cuda") else []),
+        statement("run.device", device_name=here.device_name, device=here.device, host=here.host, os=here.os),
+        *([] if here.gpu is None else [_gpu(here.gpu)]),
+        _threads(here),
         statement(
             "run.software", castbench=here.castbench, python=here.python, torch=here.torch, cuda=here.cuda,
             driver=here.driver,
@@ -274,3 +190,27 @@ def _environment(run: RunFacts) -> Iterator[str]:
     if run.resumed:
         facts.append(statement("run.resumed", times=Quantity(run.resumed, Unit.COUNT)))
     return (text.say(fact) for fact in facts)
+
+
+def _gpu(gpu: GpuFacts) -> Statement:
+    """What of a GPU's settings moves its times; what is not known stays a dash."""
+    return statement(
+        "run.gpu", uuid=gpu.uuid, ecc=_word(text.SWITCH, gpu.ecc), mig=_word(text.SWITCH, gpu.mig),
+        compute_mode=gpu.compute_mode, persistence=_word(text.SWITCH, gpu.persistence),
+        limit=optional(gpu.power_limit_w, Unit.WATTS), shipped=optional(gpu.power_default_w, Unit.WATTS),
+        clocks=_word(text.LOCKED, gpu.clocks_locked),
+    )  # fmt: skip
+
+
+def _threads(here: Environment) -> Statement:
+    """Threads, the cores they may run on, and what steers them."""
+    settings = ", ".join(f"{name}={value}" for name, value in here.thread_settings)
+    return statement(
+        "run.threads", threads=optional(here.threads, Unit.COUNT), settings=settings or text.UNBOUND,
+        cores=None if here.affinity is None else ", ".join(map(str, here.affinity)),
+    )  # fmt: skip
+
+
+def _word(words: dict[bool, str], fact: bool | None) -> str | None:
+    """A fact's word; None stays None."""
+    return None if fact is None else words[fact]

@@ -1,4 +1,6 @@
-"""Leaves out of a report what must not leave the house: host, paths, contract prices and whatever gives them away."""
+"""Leaves out of a report what must not leave the house: host, GPU and process ids, paths, contract prices and whatever
+gives them away.
+"""
 
 from __future__ import annotations
 
@@ -7,28 +9,31 @@ from dataclasses import replace
 from pathlib import PurePath
 
 from castbench.cost.spec import ArmProjection
+from castbench.records import Environment
 from castbench.report import headline, view
 from castbench.report.nouns import CaseRow, GroupTable, Report, RunFacts, Statement, Value, statement
 
 REDACTED = "[redacted]"
 _PATH = re.compile(r"(?<![\w$])(?:[A-Za-z]:)?[~.]{0,2}[/\\][^\s:'\",;()]+")
+_PROCESS = re.compile(r"\b(pids?|process(?:es)?|process ids?)([ =:]+)\d+(?:, \d+)*")
+_UUID = re.compile(r"\b(?:GPU|MIG)-(?:GPU-)?[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}(?:/\d+/\d+)?")
 _ABOUT_MONEY = re.compile(r"usd|\$|price", re.IGNORECASE)
 
 
 def redact(report: Report) -> Report:
-    """The report without host, device id, paths and contract prices.
+    """The report without host, device ids, process ids, paths and contract prices.
 
     With a contract price every amount of money goes too, since cost over servers is the price; percentages stay.
     """
-    host, run = report.run.environment.host, _run(report.run)
+    run, secrets = _run(report.run), _secrets(report.run.environment)
     clean = replace(
         report,
         run=run,
-        groups=tuple(_group(table, host) for table in report.groups),
-        mechanisms=tuple(replace(arm, reason=_scrubbed(arm.reason, host)) for arm in report.mechanisms),
-        assumptions=tuple(_statement(said, host, report.money.mix.source) for said in report.assumptions),
-        warnings=tuple(_statement(said, host) for said in report.warnings),
-        headline=tuple(_statement(said, host) for said in report.headline),
+        groups=tuple(_group(table, secrets) for table in report.groups),
+        mechanisms=tuple(replace(arm, reason=_scrubbed(arm.reason, secrets)) for arm in report.mechanisms),
+        assumptions=tuple(_statement(said, secrets, report.money.mix.source) for said in report.assumptions),
+        warnings=tuple(_statement(said, secrets) for said in report.warnings),
+        headline=tuple(_statement(said, secrets) for said in report.headline),
         reproduce=view.commands(run),
     )
     if _is_path(clean.money.mix.source):
@@ -42,12 +47,23 @@ def _is_contract(report: Report) -> bool:
 
 
 def _run(run: RunFacts) -> RunFacts:
-    """A run's facts without host and paths."""
+    """A run's facts without host, ids and paths."""
+    here, secrets = run.environment, _secrets(run.environment)
     return replace(
         run, path=None, profile_source=_file_name(run.profile_source),
-        damage=tuple(_scrubbed(what, run.environment.host) or "" for what in run.damage),
-        environment=replace(run.environment, host=REDACTED, device_uuid=None),
+        damage=tuple(_scrubbed(what, secrets) or "" for what in run.damage),
+        environment=replace(
+            here, host=REDACTED, device_uuid=None,
+            thread_settings=tuple((name, _scrubbed(value, secrets) or "") for name, value in here.thread_settings),
+            gpu=None if here.gpu is None else replace(here.gpu, uuid=None, parent_uuid=None),
+        ),
     )  # fmt: skip
+
+
+def _secrets(here: Environment) -> tuple[str, ...]:
+    """Names of the host and of the GPU, wherever they stand."""
+    gpu = (here.gpu.uuid, here.gpu.parent_uuid) if here.gpu is not None else ()
+    return tuple(name for name in (here.host, here.device_uuid, *gpu) if name)
 
 
 def _file_name(source: str) -> str:
@@ -55,23 +71,29 @@ def _file_name(source: str) -> str:
     return PurePath(source.replace("\\", "/")).name
 
 
-def _group(table: GroupTable, host: str) -> GroupTable:
-    """A table whose reasons name no path and no host."""
-    return replace(table, rows=tuple(_row(row, host) for row in table.rows))
+def _group(table: GroupTable, secrets: tuple[str, ...]) -> GroupTable:
+    """A table whose reasons name no path, no host and no id."""
+    discards = tuple(
+        replace(each, reasons=tuple((_scrubbed(reason, secrets) or "", times) for reason, times in each.reasons))
+        for each in table.discards
+    )
+    return replace(table, rows=tuple(_row(row, secrets) for row in table.rows), discards=discards)
 
 
-def _row(row: CaseRow, host: str) -> CaseRow:
-    """A row whose reason names no path and no host."""
-    return replace(row, reason=_scrubbed(row.reason, host))
+def _row(row: CaseRow, secrets: tuple[str, ...]) -> CaseRow:
+    """A row whose reasons name no path, no host and no id."""
+    return replace(
+        row, reason=_scrubbed(row.reason, secrets), energy_reason=_scrubbed(row.energy_reason, secrets)
+    )  # fmt: skip
 
 
-def _statement(said: Statement, host: str, lengths_source: str = "") -> Statement:
-    """A statement whose texts name no path and no host; the source of the lengths may be a relative path."""
+def _statement(said: Statement, secrets: tuple[str, ...], lengths_source: str = "") -> Statement:
+    """A statement whose texts name no path, no host and no id; the source of the lengths may be a relative path."""
 
     def clean(value: Value) -> Value:
         if not isinstance(value, str):
             return value
-        return _scrubbed(value.replace(lengths_source, REDACTED) if _is_path(lengths_source) else value, host)
+        return _scrubbed(value.replace(lengths_source, REDACTED) if _is_path(lengths_source) else value, secrets)
 
     return Statement(said.key, tuple((name, clean(value)) for name, value in said.values))
 
@@ -81,12 +103,15 @@ def _is_path(source: str) -> bool:
     return "/" in source or "\\" in source or PurePath(source).suffix != ""
 
 
-def _scrubbed(text: str | None, host: str) -> str | None:
-    """Text without anything that looks like a path, and without the host's name."""
+def _scrubbed(text: str | None, secrets: tuple[str, ...]) -> str | None:
+    """Text without anything that looks like a path or the id of a GPU or process, and without these names."""
     if text is None:
         return None
-    without_paths = _PATH.sub(REDACTED, text)
-    return re.sub(rf"\b{re.escape(host)}\b", REDACTED, without_paths) if host else without_paths
+    scrubbed = _UUID.sub(REDACTED, text)  # before paths: the id of a MIG instance has slashes
+    scrubbed = _PROCESS.sub(rf"\1\2{REDACTED}", _PATH.sub(REDACTED, scrubbed))
+    for name in secrets:
+        scrubbed = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", REDACTED, scrubbed)
+    return scrubbed
 
 
 def _without_money(report: Report) -> Report:
@@ -95,7 +120,7 @@ def _without_money(report: Report) -> Report:
     mechanisms = tuple(_unpriced(arm) for arm in report.mechanisms)
     money = replace(report.money, price=None, missing=REDACTED)
     kept = tuple(said for said in report.assumptions if not _tells_money(said))
-    said = headline.sentences(mechanisms, money, report.groups, report.run.baseline_label)
+    said = headline.sentences(mechanisms, money, report.groups, report.run, report.confirmations)
     return replace(
         report, mechanisms=mechanisms, money=money, assumptions=kept, warnings=(*report.warnings, missing),
         headline=tuple(s for s in said if s.key != "headline.no_money"),

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from castbench.report.page import Block, Bullets, Commands, Heading, Paragraph, Table
+from castbench.report.blocks import Block, Bullets, Commands, Heading, Paragraph, Table
 from castbench.report.text import legible
 
 if TYPE_CHECKING:

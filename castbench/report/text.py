@@ -25,6 +25,9 @@ SENTENCES: dict[str, str] = {
     " decide nothing on them.",
     "warning.cpu": "Measured on a CPU: it says nothing about a GPU.",
     "warning.device": "The profile names another device than the one that was measured ({device}).",
+    "warning.unfinished": "UNFINISHED: the run was interrupted, or lines were cut off the end of its file. What is"
+    " there is used; castbench profile --resume goes on with it.",
+    "warning.budget": "UNFINISHED: the time budget was over before everything was measured.",
     "warning.damage": "The run file is damaged: {what}",
     "warning.money_redacted": "Money figures are left out: the price is a contract's, and they would give it away.",
     # --- headline
@@ -64,24 +67,36 @@ SENTENCES: dict[str, str] = {
     " 95 % intervals for this machine on this day.",
     "headline.sure_of_speed": "How sure: {rounds:rounds} per shape; ranges are 95 % intervals for this machine"
     " on this day.",
+    "headline.confirmed": "Confirmed on {wanted} fresh rounds at {length} ({how}): {label} runs at {speedup} the speed"
+    " of {against} there: {claim}.",
+    "headline.refuted": "NOT CONFIRMED: when it was picked, {label} ran at {first:spread} the speed of {against} at"
+    " {length} ({how}), {claim}; {wanted} fresh rounds give {speedup}, which does not bear that out.",
+    "headline.confirmed_in_part": "Not confirmed: of {wanted} fresh rounds of {label} against {against} at"
+    " {length} ({how}) only {rounds} were measured.",
+    "headline.nothing_claimed": "Nothing to confirm: when it was picked, {label} against {against} was UNCLEAR at"
+    " {length} ({how}); {wanted} fresh rounds give {speedup} its speed.",
+    "headline.confirmed_other": "Fresh rounds were not measured of {label}, but of {other}, which was the pick when"
+    " they began.",
+    "headline.unconfirmed": "Not confirmed on fresh rounds: {why}.",
     "headline.unsure": "How sure: not at all. Below 8 rounds no verdict can be given and the ranges are rough.",
     "headline.priced_size": _PRICED_SIZE,
     "headline.unmeasured_quality": "Not measured: quality.",
     "headline.unmeasured_objective": "Not measured: whether the objective {objective} is met.",
     "headline.unmeasured_both": "Not measured: quality, and whether the objective {objective} is met.",
     # --- ceilings
-    "ceiling.mixing": "Amdahl's ceiling: even free attention mixing would only give {speedup} over {baseline}.",
+    "ceiling.mixing": "Amdahl's ceiling: even free attention mixing would only give {speedup} over {baseline}, in that"
+    " configuration.",
     "ceiling.module": "With no attention module at all it would be {speedup}.",
     "ceiling.too_few": "Amdahl's ceiling is not stated: it rests on fewer than 8 rounds.",
     "ceiling.noisy": "Amdahl's ceiling is not stated: it came out slower than what it bounds, so the machine was too"
     " noisy to measure it.",
-    "crossover.bracket": "{label}: FASTER than {baseline} from {first} on, not at {last} (batch 1).",
+    "crossover.bracket": "{label}: FASTER than {baseline} from {first} on, not at {last} (batch 1, {regime}).",
     "crossover.bracket_open": "{label}: FASTER than {baseline} from {first} on; not determined below that: {why} at"
-    " {lengths} (batch 1).",
-    "crossover.open": "{label}: crossover not determined: {why} at {lengths} (batch 1).",
-    "crossover.all": "{label}: FASTER than {baseline} at every measured length, from {first} on (batch 1).",
+    " {lengths} (batch 1, {regime}).",
+    "crossover.open": "{label}: crossover not determined: {why} at {lengths} (batch 1, {regime}).",
+    "crossover.all": "{label}: FASTER than {baseline} at every measured length, from {first} on (batch 1, {regime}).",
     "crossover.none": "{label}: crossover not in the measured range; at {last}, the longest, it is not FASTER"
-    " than {baseline} (batch 1).",
+    " than {baseline} (batch 1, {regime}).",
     # --- configurations
     "use.servers": "{configuration}: {verdict}; servers needed {replicas:spread}, {utilization} busy;"
     " {tokens_cost:spread}.",
@@ -91,14 +106,33 @@ SENTENCES: dict[str, str] = {
     "use.rough": "Rough: fewer than 8 rounds.",
     "use.none": "{label}: no cost, because {reason}.",
     "group.end": "{rounds:rounds}, {ended}.",
+    "group.discarded": "{count} of {attempts:rounds} {were} discarded: {reasons}.",
+    "group.discarded_fresh": "{count} of {attempts} fresh rounds {were} discarded: {reasons}.",
+    "group.unmeasured": "{length}, batch {batch_size}, {batching}, {regime}: {reasons}",
+    # --- energy and memory
+    "energy.none": "Energy was not measured.",
+    "energy.none_because": "Energy was not measured: {why}.",
+    "energy.missing": "No energy of {cases}: {why}.",
+    "energy.source": "Gross is everything used while working, net is gross less idle. By {source}, for {scope}; idle"
+    " {idle:spread} with the model loaded.",
+    "energy.disagreement": "Integrated power readings give {disagreement:spread} of the counter's energy.",
+    "memory.largest": "{label} at {length} ({how}): the largest batch that fits is {fits} ({fails} does not).",
+    "memory.unlimited": "{label} at {length} ({how}): no limit met up to a batch of {fits}.",
     "use.parameters": "Parameters: {parameters}.",
     "use.interpolation": "Interpolation was off by {error} at the held-out length.",
     # --- assumptions
     "assumption.margin": "FASTER, SLOWER and SAME are against {baseline}, with a margin of {margin}.",
+    "assumption.verdicts": "The tables by shape hold {count} such verdicts, each judged by itself: one is false with a"
+    " probability of at most {error}, so on average up to {false} of them are. A length from which on something is"
+    " FASTER is tested from the longest downwards, and is as sure as one verdict.",
     # --- the run
     "run.identity": "Run {run_id} of {created_at}; profile {profile}{source}.",
-    "run.scope": "Measured: {scope}, {phase}, {dtype}, eager.",
-    "run.device": "Device: {device_name} ({device}); threads {threads}; host {host}; {os}.",
+    "run.scope": "Measured: {scope}, {phase}, {dtype}; {regimes}.",
+    "run.windows": "Windows: {mode}.",
+    "run.device": "Device: {device_name} ({device}); host {host}; {os}.",
+    "run.threads": "Threads: {threads}, on cores {cores}; {settings}.",
+    "run.gpu": "GPU: {uuid}; ECC {ecc}, MIG {mig}; compute mode {compute_mode}, persistence {persistence}; power limit"
+    " {limit}, shipped with {shipped}; clocks {clocks}.",
     "run.software": "Software: castbench {castbench}, Python {python}, torch {torch}, CUDA {cuda}, driver {driver}.",
     "run.resumed": "Times the run was interrupted and resumed: {times}.",
     # --- comparison
@@ -127,6 +161,18 @@ CAVEATS: dict[Caveat, str] = {
     Caveat.FEW_EPOCHS: "Fewer than 3 worker processes: absolute times have no interval.",
     Caveat.LOADED_HOST: "The host was busy with other work while this was measured.",
     Caveat.SHARED_DEVICE: "Other processes used the device while this was measured.",
+    Caveat.THERMAL_THROTTLE: "The GPU slowed itself for heat for more than 2 % of the time.",
+    Caveat.POWER_CAPPED: "The GPU's power limit slowed it for more than 2 % of the time.",
+    Caveat.CLOCKS_LOCKED: "The GPU's clocks are held below their maximum; unlocked, it would run at other speeds.",
+    Caveat.LAUNCH_BOUND: "The host needs at least 80 % of the time to launch the work: the times say more of Python and"
+    " driver than of the mechanism.",
+    Caveat.CARRY_OVER: "Its windows depend on which mechanism ran just before; the ratios there may be off by more than"
+    " the margin.",
+    Caveat.DISCARDED_ROUNDS: "Rounds that something outside disturbed were discarded and done again; how many, and why,"
+    " stands below their shape.",
+    Caveat.ENERGY_DISAGREES: "Energy by the counter and by integrated power differ by more than 10 %.",
+    Caveat.NOT_CONFIRMED: "It was picked as the best, and fresh rounds did not bear its verdict out, or were not all"
+    " measured.",
     Caveat.CPU_RUN: "Measured on a CPU: it says nothing about a GPU.",
     Caveat.FAKE_DEVICE: "Simulated, not measured.",
     Caveat.WRONG_DEVICE: "Measured on another device than the profile names.",
@@ -159,9 +205,37 @@ STOPPED_BY: dict[str, str] = {
     "rounds": "ended by the largest number of rounds",
     "budget": "ended by the run's time budget",
     "case-limit": "ended by the time limit per case",
+    "disturbed": "given up because too many rounds were disturbed from outside",
     "nothing-left": "ended because nothing was left to measure",
 }
 """What ended a group, by the word that is stored."""
+UNCONFIRMED: dict[str, str] = {
+    "not-asked": "the profile asks for none (sampling.confirm: false)",
+    "budget": "the time budget was over before",
+    "interrupted": "the run ended before",
+    "nothing-to-choose": "no two of the mechanisms in question were measured on one shape",
+}
+"""Why nothing was confirmed, by the word a report carries."""
+
+ENERGY_SOURCES: dict[str, str] = {
+    "nvml-counter": "the GPU's energy counter",
+    "nvml-power": "integrated power readings, since the GPU has no energy counter",
+    "rapl": "the CPU's energy counter (RAPL)",
+}
+ENERGY_SCOPES: dict[str, str] = {
+    "gpu": "the GPU board",
+    "module": "the whole module, CPU and memory included",
+    "cpu-package": "the CPU sockets, memory excluded",
+}
+NO_ENERGY_ASKED = "the profile asks for none (sampling.energy: false)"
+MODES: dict[str, str] = {
+    "sustained": "sustained, in blocks of at least 1 s after settling at each mechanism's own clock",
+    "burst": "burst, short and interleaved, on a GPU that has not settled",
+}
+UNBOUND = "no variable binds or limits them"
+SWITCH = {True: "on", False: "off"}
+LOCKED = {True: "held below their maximum", False: "free"}
+
 UNFINISHED = "not finished"
 NO_CAVEATS = "none"
 
@@ -172,8 +246,11 @@ HEADINGS: dict[str, str] = {
     "summary.speed": "Summary (measured)",
     "use": "How each would run",
     "ceilings": "Ceilings and crossover (measured)",
-    "group": "Measured: batch {batch_size}, {seq_len} tokens, {batching}",
-    "group.held_out": "Measured to check the interpolation: batch {batch_size}, {seq_len} tokens, {batching}",
+    "group": "Measured: batch {batch_size}, {seq_len} tokens, {batching}, {regime}",
+    "group.held_out": "Measured to check the interpolation: batch {batch_size}, {seq_len} tokens, {batching}, {regime}",
+    "unmeasured": "Shapes without any measurement",
+    "energy": "Energy (measured)",
+    "memory": "Memory (measured)",
     "assumptions": "Assumptions",
     "caveats": "Caveats",
     "environment": "Where and how it was measured",
@@ -181,7 +258,7 @@ HEADINGS: dict[str, str] = {
     "comparison": "castbench compare",
     "compare.runs": "Runs",
     "compare.mechanisms": "By mechanism (projected from measurements; * is the best, beyond its range)",
-    "compare.cases": "By case (measured; * is the best, beyond its range)",
+    "compare.cases": "By case (measured, eager unless said; * is the best, beyond its range)",
 }
 
 COLUMNS: dict[str, str] = {
@@ -191,6 +268,12 @@ COLUMNS: dict[str, str] = {
     "speedup": "speed-up ×",
     "probability": "P(saving > 0)",
     "memory": "peak MiB",
+    "reserved": "reserved MiB",
+    "weights": "weights MiB",
+    "gross": "J/sequence",
+    "net": "net J/sequence",
+    "per_tokens": "J/1k tokens",
+    "power": "mean W",
     "recommendation": "do",
     "latency": "p50 ms",
     "mean": "mean ms",
@@ -209,10 +292,13 @@ METRICS: dict[str, str] = {
     "peak_memory_mib": "peak MiB",
     "latency_p50_ms": "p50 ms",
     "throughput_tokens_per_s": "tokens/s",
+    "reserved_memory_mib": "reserved MiB",
+    "largest_batch": "largest batch",
+    "energy_j_per_seq": "J/sequence",
 }
 
-SUMMARY_NOTE = "Everything is against {baseline}; ranges are 95 % intervals."
-SUMMARY_NOTE_UNRANGED = "Everything is against {baseline}."
+SUMMARY_NOTE = "Each mechanism in its best configuration, listed below, against {baseline}; ranges are 95 % intervals."
+SUMMARY_NOTE_UNRANGED = "Each mechanism in its best configuration, listed below, against {baseline}."
 SUMMARY_NOTE_ROUGH = "~ marks rough figures from fewer than 8 rounds: no verdict can be given and no range is valid."
 BASELINE_CELL = "baseline"
 ROUGH = "~"

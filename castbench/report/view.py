@@ -6,8 +6,8 @@ import shlex
 from collections.abc import Iterable, Iterator, Sequence
 
 from castbench.cost.spec import ArmProjection, Configuration, Projection
-from castbench.findings import CaseFinding, case_findings, expected_tokens, paired_log_ratio
-from castbench.plan import Group
+from castbench.cost.surface import configuration_of
+from castbench.findings import paired_log_ratio
 from castbench.records import Caveat, RunRecord
 from castbench.report import headline
 from castbench.report.nouns import (
@@ -22,27 +22,27 @@ from castbench.report.nouns import (
     Unit,
     statement,
 )
+from castbench.report.rows import confirmed_rows, group_tables
 from castbench.stats import Estimate, Verdict, judge
-from castbench.units import mib, ms
-from castbench.workload.spec import LengthDistribution
 
 _NO_ENDS: tuple[int | None, int | None] = (None, None)
 
 
 def build(record: RunRecord, projection: Projection) -> Report:
     """The report of a run: pure, every number unrounded."""
-    run, money = _run_facts(record), _money(projection)
+    run, money, fresh = _run_facts(record), _money(projection), confirmed_rows(record)
     mechanisms = tuple(arm for arm in projection.arms if arm.arm.role != "ceiling")
     groups = group_tables(record)
     return Report(
         run=run,
         warnings=tuple(_warnings(run, mechanisms)),
-        headline=headline.sentences(mechanisms, money, groups, run.baseline_label),
+        headline=headline.sentences(mechanisms, money, groups, run, fresh),
         mechanisms=mechanisms,
         money=money,
         ceilings=tuple(_ceilings(record, mechanisms, money, groups)),
         groups=groups,
-        assumptions=tuple(_assumptions(run, projection)),
+        confirmations=fresh,
+        assumptions=tuple(_assumptions(record, run, projection, groups)),
         caveats=caveat_notes(mechanisms, groups),
         reproduce=commands(run),
     )
@@ -77,8 +77,21 @@ def _run_facts(record: RunRecord) -> RunFacts:
         comparable_sha256=header.comparable_sha256, plan_sha256=header.plan_sha256, environment=header.environment,
         phase=plan.served.phase, scope=plan.served.scope, dtype=plan.served.dtype, baseline_label=plan.baseline,
         same_within=plan.sampling.same_within, damage=record.damage, resumed=len(record.resumed_at),
-        seed=plan.served.seed,
+        seed=plan.served.seed, regimes=tuple(dict.fromkeys(group.regime for group in plan.groups)),
+        mode=plan.sampling.mode, ended=record.ended, energy_asked=plan.sampling.energy,
+        unconfirmed=_why_unconfirmed(record),
     )  # fmt: skip
+
+
+def _why_unconfirmed(record: RunRecord) -> str | None:
+    """Why no winner was selected for fresh rounds; None where one was."""
+    if record.selection is not None:
+        return None
+    if not record.header.plan.sampling.confirm:
+        return "not-asked"
+    if record.ended is None:
+        return "interrupted"
+    return "nothing-to-choose" if record.ended.complete else "budget"
 
 
 def _money(projection: Projection) -> Money:
@@ -97,46 +110,12 @@ def _warnings(run: RunFacts, mechanisms: Iterable[ArmProjection]) -> Iterator[St
         yield statement("warning.cpu")
     if any(Caveat.WRONG_DEVICE in arm.caveats for arm in mechanisms):
         yield statement("warning.device", device=run.environment.device_name)
+    if run.ended is None:
+        yield statement("warning.unfinished")
+    elif not run.ended.complete:
+        yield statement("warning.budget")
     for what in run.damage:
         yield statement("warning.damage", what=what)
-
-
-def group_tables(record: RunRecord) -> tuple[GroupTable, ...]:
-    """A table per shape, arms in the plan's order."""
-    by_group: dict[Group, list[CaseRow]] = {}
-    for finding in case_findings(record):
-        by_group.setdefault(finding.group, []).append(_case_row(finding, record.header.plan.mix))
-    return tuple(GroupTable(group, tuple(rows)) for group, rows in by_group.items())
-
-
-def _case_row(found: CaseFinding, mix: LengthDistribution) -> CaseRow:
-    """A finding in the units of a report."""
-    mean_s, outcome = found.mean_step_s, found.outcome
-    peak = outcome.peak_bytes if outcome else None
-    weights = outcome.weights_bytes if outcome else None
-    return CaseRow(
-        arm=found.arm, status=found.status, reason=found.reason,
-        latency_ms=_scaled(found.latency_s, 1e3),
-        mean_ms=None if mean_s is None else ms(mean_s),
-        step_p95_ms=None if found.step_p95_s is None else ms(found.step_p95_s),
-        step_p99_ms=None if found.step_p99_s is None else ms(found.step_p99_s),
-        sequences_per_s=None if mean_s is None else found.group.shape.batch_size / mean_s,
-        tokens_per_s=None if mean_s is None else expected_tokens(found.group, mix) / mean_s,
-        peak_memory_mib=None if peak is None else mib(peak),
-        weights_mib=None if weights is None else mib(weights),
-        parity_error=outcome.parity_error if outcome else None,
-        ran_as=outcome.ran_as if outcome else None,
-        speedup=found.speedup, verdict=found.verdict, rounds=found.rounds, stopped_by=found.stopped_by,
-        caveats=found.caveats,
-    )  # fmt: skip
-
-
-def _scaled(estimate: Estimate | None, factor: float) -> Estimate | None:
-    """An estimate in another unit."""
-    if estimate is None:
-        return None
-    ends = (None if end is None else end * factor for end in (estimate.low, estimate.high))
-    return Estimate(estimate.value * factor, *ends)
 
 
 def _ceilings(
@@ -148,18 +127,22 @@ def _ceilings(
     yield from _limits(mechanisms, money, money.baseline, _fewest_rounds(groups, money.baseline), record)
     for arm in mechanisms:
         if arm.crossover != _NO_ENDS and arm.arm.label != money.baseline.label:
-            yield _crossover(record, arm, money.baseline.label)
+            yield _crossover(record, arm, money.baseline)
 
 
 def _limits(
     mechanisms: Sequence[ArmProjection], money: Money, baseline: Configuration, rounds: int | None, record: RunRecord
 ) -> Iterator[Statement]:
-    """Both ceilings, or why they cannot be stated: too few rounds, or slower than what they bound."""
+    """Both ceilings, or why they cannot be stated: too few rounds, or slower than what they bound.
+
+    A ceiling bounds what runs as the baseline does: other batches and regimes can pass it.
+    """
     limits = [("ceiling.mixing", money.ceiling), ("ceiling.module", money.module_ceiling)]
     known = [(key, limit) for key, limit in limits if limit is not None]
     few = rounds is not None and rounds < record.header.plan.analysis.looks[0]
     few |= any(arm.configuration == baseline and Caveat.FEW_ROUNDS in arm.caveats for arm in mechanisms)
-    fastest = max([1.0, *(arm.speedup.value for arm in mechanisms if arm.speedup is not None)])
+    alike = (arm for arm in mechanisms if arm.configuration is not None and arm.configuration.how == baseline.how)
+    fastest = max([1.0, *(arm.speedup.value for arm in alike if arm.speedup is not None)])
     if known and few:
         yield statement("ceiling.too_few")
     elif any(limit.value < fastest for _, limit in known):
@@ -175,7 +158,7 @@ def _fewest_rounds(groups: Iterable[GroupTable], used: Configuration) -> int | N
         (
             row.rounds
             for table in groups
-            if (table.group.shape.batch_size, table.group.batching) == (used.batch_size, used.batching)
+            if configuration_of(table.group, used.label) == used
             for row in table.rows
             if not table.group.held_out and row.rounds and (row.arm.role == "ceiling" or row.arm.label == used.label)
         ),
@@ -183,15 +166,15 @@ def _fewest_rounds(groups: Iterable[GroupTable], used: Configuration) -> int | N
     )
 
 
-def _crossover(record: RunRecord, arm: ArmProjection, baseline_label: str) -> Statement:
+def _crossover(record: RunRecord, arm: ArmProjection, baseline: Configuration) -> Statement:
     """The bracket [last length not FASTER, first from which all are], and where it is only not shown."""
     last, first = arm.crossover
-    said = {"label": arm.arm.label, "baseline": baseline_label}
+    said = {"label": arm.arm.label, "baseline": baseline.label, "regime": baseline.regime}
     tokens = {
         name: None if length is None else Quantity(length, Unit.TOKENS)
         for name, length in (("last", last), ("first", first))
     }
-    for why, lengths in _undetermined(record, arm.arm.label, baseline_label):
+    for why, lengths in _undetermined(record, arm.arm.label, baseline):
         if last in lengths:
             listed = tuple(Quantity(length, Unit.TOKENS) for length in lengths)
             key = "crossover.open" if first is None else "crossover.bracket_open"
@@ -200,25 +183,43 @@ def _crossover(record: RunRecord, arm: ArmProjection, baseline_label: str) -> St
     return statement(key, **said, **tokens)
 
 
-def _undetermined(record: RunRecord, label: str, baseline_label: str) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Lengths at batch 1 at which nothing is shown, by what stands there instead of a verdict, ascending."""
+def _undetermined(record: RunRecord, label: str, baseline: Configuration) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Lengths at batch 1, in the baseline's regime, at which nothing is shown, by what stands there instead of a
+    verdict, ascending.
+    """
     plan = record.header.plan
     found: dict[str, list[int]] = {}
     for group in sorted(plan.groups, key=lambda group: group.shape.seq_len):
-        if group.shape.batch_size == 1 and not group.held_out:
-            ratio = paired_log_ratio(record.rounds_of(group.key), label, baseline_label, plan)
+        if (group.shape.batch_size, group.regime) == (1, baseline.regime) and not group.held_out:
+            ratio = paired_log_ratio(record.rounds_of(group.key), label, baseline.label, plan)
             verdict = None if ratio is None else judge(ratio, plan.sampling.same_within)
             if verdict in (None, Verdict.UNCLEAR):
                 found.setdefault("no measurement" if verdict is None else verdict.value, []).append(group.shape.seq_len)
     return ((why, tuple(lengths)) for why, lengths in found.items())
 
 
-def _assumptions(run: RunFacts, projection: Projection) -> Iterator[Statement]:
+def _assumptions(
+    record: RunRecord, run: RunFacts, projection: Projection, groups: Iterable[GroupTable]
+) -> Iterator[Statement]:
     """What the money stands on, in the words of the money stage, and what the verdicts mean."""
     for sentence in projection.assumptions:
         yield statement("verbatim", text=sentence)
     margin = Quantity(run.same_within * 100, Unit.PERCENT)
     yield statement("assumption.margin", baseline=run.baseline_label, margin=margin)
+    rules = record.header.plan.analysis
+    judged = sum(_is_judged(row, rules.looks[0]) for table in groups for row in table.rows)
+    if judged:
+        yield statement(
+            "assumption.verdicts",
+            count=Quantity(judged, Unit.COUNT),
+            error=Quantity(rules.total_error * 100, Unit.PERCENT),
+            false=Quantity(judged * rules.total_error, Unit.EXPECTED),
+        )  # fmt: skip
+
+
+def _is_judged(row: CaseRow, fewest_rounds: int) -> bool:
+    """Whether a case was compared with the baseline on enough rounds for a verdict."""
+    return row.speedup is not None and row.rounds >= fewest_rounds
 
 
 def caveat_notes(mechanisms: Iterable[ArmProjection], groups: Iterable[GroupTable]) -> tuple[CaveatNote, ...]:

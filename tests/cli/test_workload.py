@@ -96,7 +96,8 @@ def test_check_prints_the_same_as_json(in_tmp: Path) -> None:
     shown = json.loads(run("check", "p.yaml", "--json").output)
     assert (len(shown["groups"]), shown["cases"], shown["expected_s"], shown["at_most_s"]) == (6, 24, 18.0, 1440.0)
     assert shown["groups"][0] == {
-        "group": "b1-n128-bucketed", "batch_size": 1, "seq_len": 128, "batching": "bucketed", "held_out": False,
+        "group": "b1-n128-bucketed", "batch_size": 1, "seq_len": 128, "batching": "bucketed",
+        "regime": "eager", "held_out": False,
         "labels": ["sdpa", "naive", "ceiling:mixing", "ceiling:module"], "expected_s": 3.0, "at_most_s": 240.0,
     }  # fmt: skip
     assert any(warning.startswith("demand is missing") for warning in shown["warnings"])

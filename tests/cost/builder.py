@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from castbench.cost.savings import project
@@ -17,9 +18,20 @@ from castbench.records import (
     RunHeader,
     RunRecord,
     Sample,
+    Selected,
+    Selection,
     Status,
 )
-from castbench.workload.spec import Batching, Demand, LengthDistribution, ModelSpec, SamplingPolicy, Scope, Shape
+from castbench.workload.spec import (
+    Batching,
+    Demand,
+    LengthDistribution,
+    ModelSpec,
+    Regime,
+    SamplingPolicy,
+    Scope,
+    Shape,
+)
 
 SDPA = Arm("sdpa", "sdpa", (), "baseline", True)
 NAIVE = Arm("naive", "naive", (), "candidate", True)
@@ -38,8 +50,11 @@ def run_of(
     batch_sizes: Sequence[int] = (1,), batching: Sequence[Batching] = ("bucketed",), lengths: Sequence[int] = (),
     held_out: int | None = None, rounds: int = 8, noise: float = 0.0, seed: int = 0, scope: Scope = "encoder",
     failed: Mapping[tuple[str, str], Status] | None = None, baseline: str = "sdpa",
+    regimes: Sequence[Regime] = ("eager",), speedup_in: Callable[[str, Regime], float] = lambda label, regime: 1.0,
 ) -> RunRecord:  # fmt: skip
-    """A finished run in which every step of a case took `seconds`, times a log-normal noise with that deviation."""
+    """A finished run in which every step of a case took `seconds`, times a log-normal noise with that deviation, and
+    in each regime that many times less.
+    """
     groups = [
         Group(Shape(batch, length), how)
         for batch in batch_sizes
@@ -47,17 +62,43 @@ def run_of(
         for length in lengths or mix.tokens
     ]  # fmt: skip
     groups += [Group(Shape(batch_sizes[0], held_out), batching[0], held_out=True)] if held_out else []
+    groups = [replace(group, regime=regime) for regime in regimes for group in groups]
     plan = _plan(arms, groups, mix, scope, baseline)
     rng = random.Random(seed)
     statuses = failed or {}
     records = [
-        RoundRecord(group.key, number, number // 3, _samples(seconds, arms, group, statuses, rng, noise))
+        RoundRecord(
+            group.key, number, number // 3,
+            _samples(
+                lambda label, *at, regime=group.regime: seconds(label, *at) / speedup_in(label, regime),  # type: ignore[misc]
+                arms, group, statuses, rng, noise,
+            ),
+        )
         for group in groups for number in range(rounds)
     ]  # fmt: skip
     finished = [
         GroupRecord(group.key, rounds, "precision", _outcomes(arms, group, statuses), 1.0, "00") for group in groups
     ]
     return RunRecord(_header(plan), tuple(records), tuple(finished))
+
+
+def confirming(
+    record: RunRecord, *chosen: Selected, rounds: int = 8, slower: float = 1.0, noise: float = 0.0
+) -> RunRecord:
+    """The run with that many fresh rounds of what was selected, the selected arm `slower` times as slow as before."""
+    rng = random.Random(1)
+    fresh = []
+    for one in chosen:
+        first = record.rounds_of(one.group)[0]
+        for number in range(rounds):
+            samples = tuple(
+                replace(
+                    s, elapsed_s=s.elapsed_s * (slower if s.label == one.label else 1.0) * rng.lognormvariate(0, noise)
+                )
+                for s in first.samples if s.label in (one.label, one.against)
+            )  # fmt: skip
+            fresh.append(RoundRecord(one.group, number, number // 3, samples, "confirm"))
+    return replace(record, rounds=(*record.rounds, *fresh), selection=Selection(chosen, "a rule"))
 
 
 def projected(

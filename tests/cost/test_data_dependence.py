@@ -5,6 +5,8 @@ from dataclasses import replace
 import pytest
 
 from castbench.cost.spec import ArmProjection
+from castbench.cost.surface import data_dependence
+from castbench.findings import case_findings
 from castbench.records import CLUSTERED_TIME_RATIO, Caveat, RunRecord
 from tests.cost.builder import projected, run_of, times
 
@@ -43,3 +45,12 @@ def test_less_than_three_percent_counts_as_no_dependence(ratio: float) -> None:
     found = cast_of(ratio)
     assert found.seconds_per_request == cast_of(1.0).seconds_per_request
     assert Caveat.DATA_DEPENDENT not in found.caveats
+
+
+def test_regimes_do_not_dilute_each_others_dependence() -> None:
+    """A dependence of a fifth in one regime counts in full, though as much time was spent in another without any."""
+    record = run_of(times({"sdpa": 0.1, "cast-32": 0.05}), noise=0.001, regimes=("eager", "compiled"))
+    eager = (g for g in with_ratio(record, 1.2).groups if not g.group.endswith("compiled"))
+    compiled = (g for g in with_ratio(record, 1.0).groups if g.group.endswith("compiled"))
+    mixed = replace(record, groups=(*eager, *compiled))
+    assert data_dependence(case_findings(mixed)) == {"cast-32": pytest.approx(0.2)}

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from castbench.cost.spec import ArmProjection, Configuration, QualityStatus, Recommendation
 from castbench.plan import Arm
-from castbench.records import Caveat, RunRecord, Status
+from castbench.records import Caveat, RunRecord, Selected, Status
 from castbench.stats import Estimate, Verdict
 from castbench.workload.spec import Batching, Demand
-from tests.cost.builder import CAST, DEMAND, MIXING, NAIVE, PRICE, SDPA, projected, run_of, times
+from tests.cost.builder import CAST, DEMAND, MIXING, NAIVE, PRICE, SDPA, confirming, projected, run_of, times
 
 SPEED = st.floats(0.2, 5.0)
 
@@ -348,7 +348,7 @@ def test_an_arm_that_was_never_reached_is_incomplete_and_says_so() -> None:
     record = run_of(times({"sdpa": 0.05, "cast-32": 0.02}))
     early = replace(record, groups=record.groups[:1], rounds=record.rounds[:8])
     arm = projected(early).arm("cast-32")
-    assert arm.reason == "batch 1, bucketed: skipped at 2048 tokens (not measured before the run ended)"
+    assert arm.reason == "batch 1, eager: skipped at 2048 tokens (not measured before the run ended)"
     assert Caveat.INCOMPLETE in arm.caveats
     assert projected(early).baseline is None
 
@@ -363,3 +363,87 @@ def test_the_seed_makes_the_projection_reproducible() -> None:
     """The same run, price, demand and seed give the same projection to the last digit."""
     record = run_of(times({"sdpa": 0.05, "cast-32": 0.02}), noise=0.05)
     assert projected(record) == projected(record)
+
+
+def test_the_crossover_is_taken_in_the_baselines_regime() -> None:
+    """CAST wins everywhere eager and nowhere compiled: a crossover where sdpa is at its best eager, none where it is
+    compiled; the lengths of the two regimes are not mixed.
+    """
+    record = run_of(
+        times({"sdpa": 0.1, "cast-32": 0.05}), regimes=("eager", "compiled"),
+        speedup_in=lambda label, regime: 4.0 if (label, regime) == ("sdpa", "compiled") else 1.0,
+    )  # fmt: skip
+    found = projected(record)
+    assert found.baseline is not None
+    assert found.baseline.regime == "compiled"
+    assert found.arm("cast-32").crossover == (2048, None)
+    slow_compiled = run_of(
+        times({"sdpa": 0.1, "cast-32": 0.05}), regimes=("eager", "compiled"),
+        speedup_in=lambda label, regime: 0.25 if (label, regime) == ("cast-32", "compiled") else 1.0,
+    )  # fmt: skip
+    assert projected(slow_compiled).arm("cast-32").crossover == (None, 512)
+
+
+def test_a_length_without_the_baseline_ends_the_sequence() -> None:
+    """Where the baseline died at the longest length at batch 1, nothing is claimed of the shorter one, though CAST won
+    it; nor where it died after it had lost eight rounds.
+    """
+    table, key = times({"sdpa": 0.1, "cast-32": 0.05}), "b1-n2048-bucketed"
+    early = run_of(table, batch_sizes=(1, 4), failed={(key, "sdpa"): Status.CRASH})
+    whole = run_of(table, batch_sizes=(1, 4))
+    late = replace(whole, groups=tuple(early.group_record(key) or g if g.group == key else g for g in whole.groups))
+    for record in (early, late):
+        assert projected(record).arm("cast-32").crossover == (2048, None)
+
+
+def test_a_ceiling_is_of_the_baselines_regime() -> None:
+    """The mixing ceiling, slow where the baseline is at its best and fast elsewhere, is taken from the former."""
+    record = run_of(
+        times({"sdpa": 0.1, "ceiling:mixing": 0.05}), arms=(SDPA, MIXING), regimes=("eager", "compiled"),
+        speedup_in=lambda label, regime: {"sdpa": 2.0, "ceiling:mixing": 1.5}[label] if regime == "compiled" else 1.0,
+    )  # fmt: skip
+    ceiling = projected(record).ceiling
+    assert ceiling is not None
+    assert ceiling.value == pytest.approx((0.1 / 2.0) / (0.05 / 1.5))
+
+
+SELECTED = Selected("b1-n2048-bucketed", "cast-32", "sdpa")
+
+
+@pytest.mark.parametrize(
+    ("slower", "rounds", "word", "doubted"),
+    [(1.0, 8, "PILOT", False), (2.1, 8, "KEEP", True), (2.1, 7, "PILOT", True), (1.0, 7, "PILOT", True)],
+)
+def test_a_pilot_that_fresh_rounds_refute_is_kept_out(slower: float, rounds: int, word: str, doubted: bool) -> None:
+    """All fresh rounds against it take the recommendation away; missing ones only leave their doubt."""
+    record = run_of(times({"sdpa": 0.1, "cast-32": 0.05}))
+    arm = projected(confirming(record, SELECTED, slower=slower, rounds=rounds)).arm("cast-32")
+    assert arm.recommendation == word
+    assert (Caveat.NOT_CONFIRMED in arm.caveats) is doubted
+
+
+def test_an_exact_gain_that_fresh_rounds_refute_is_no_advice() -> None:
+    """For sdpa in place of today's naive: TUNE-FIRST while nothing speaks against it, KEEP once fresh rounds do."""
+    record = run_of(times({"sdpa": 0.05, "naive": 0.1}), arms=(SDPA, NAIVE), baseline="naive")
+    chosen = Selected("b1-n2048-bucketed", "sdpa", "naive")
+    assert projected(confirming(record, chosen)).arm("sdpa").recommendation == "TUNE-FIRST"
+    assert projected(confirming(record, chosen, slower=2.1)).arm("sdpa").recommendation == "KEEP"
+
+
+def test_only_a_claim_of_speed_can_be_refuted() -> None:
+    """The arm gains at short requests and was the SAME at the long ones, where fresh rounds find it faster: that claim
+    is lost, and the advice to run it stands.
+    """
+    seconds = {("sdpa", 512): 0.02, ("naive", 512): 0.1, ("sdpa", 2048): 0.1, ("naive", 2048): 0.1}
+    record = run_of(lambda label, _, length, __: seconds[label, length], arms=(SDPA, NAIVE), baseline="naive")
+    arm = projected(confirming(record, Selected("b1-n2048-bucketed", "sdpa", "naive"), slower=0.9)).arm("sdpa")
+    assert Caveat.NOT_CONFIRMED in arm.caveats
+    assert arm.recommendation == "TUNE-FIRST"
+
+
+def test_fresh_rounds_change_no_figure() -> None:
+    """They are said beside the first rounds' figures and enter no cost."""
+    record = run_of(times({"sdpa": 0.1, "cast-32": 0.05}), noise=0.01)
+    before, after = projected(record).arm("cast-32"), projected(confirming(record, SELECTED, slower=1.5)).arm("cast-32")
+    assert after.cost_usd_per_hour == before.cost_usd_per_hour
+    assert after.speedup == before.speedup

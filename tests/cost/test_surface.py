@@ -48,7 +48,7 @@ def test_an_arm_whose_lengths_do_not_reach_the_longest_request_is_not_costed() -
     record = run_of(lambda *_: 1.0, mix=CONTINUOUS, lengths=(256, 512))
     arm = projected(record).arm("sdpa")
     assert arm.configuration is None
-    assert arm.reason == "batch 1: requests reach 1024 tokens, measured only up to 512"
+    assert arm.reason == "batch 1, eager: requests reach 1024 tokens, measured only up to 512"
 
 
 @given(
@@ -95,7 +95,7 @@ def test_an_arm_without_any_complete_configuration_says_why() -> None:
     record = run_of(lambda *_: 1.0, failed={("b1-n2048-bucketed", "cast-32"): Status.OOM})
     arm = projected(record).arm("cast-32")
     assert (arm.configuration, arm.seconds_per_request, arm.cost_usd_per_hour, arm.speedup) == (None,) * 4
-    assert arm.reason == "batch 1, bucketed: oom at 2048 tokens"
+    assert arm.reason == "batch 1, eager: oom at 2048 tokens"
     assert arm.recommendation == "KEEP"
 
 

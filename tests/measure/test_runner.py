@@ -158,6 +158,44 @@ def test_out_of_memory_is_not_tried_again_at_larger_shapes(tmp_path: Path) -> No
     assert reasons[1] == "not tried: it ran out of memory at batch 1, 256 tokens"
 
 
+def test_a_resumed_run_remembers_what_ran_out_of_memory(tmp_path: Path) -> None:
+    """What did not fit at 256 tokens before an interruption is not tried at 1024 after it."""
+    record = run(tmp_path, FaultyRig({("prepare", "naive"): (Status.OOM, 1)}))
+    assert record.path
+    lines = Path(record.path).read_text().splitlines(keepends=True)
+    first = next(i for i, line in enumerate(lines) if '"kind":"group"' in line)
+    Path(record.path).write_text("".join(lines[: first + 1]))
+    rig = FaultyRig({})
+    resumed = pipeline.resume(record.path, rig, Silent()).record
+    assert rig.calls["prepare", "naive"] == 0
+    assert [f.reason for f in case_findings(resumed) if f.arm.label == "naive"][1] == (
+        "not tried: it ran out of memory at batch 1, 256 tokens"
+    )
+
+
+def test_an_arm_that_failed_before_an_interruption_is_not_ok_without_a_number(tmp_path: Path) -> None:
+    """Rounds up to the last look are without it, and resuming adds none: it is skipped with the reason, not ok."""
+    record = run(tmp_path, FaultyRig({("window", "naive"): (Status.CRASH, 1)}))
+    assert record.path
+    lines = Path(record.path).read_text().splitlines(keepends=True)
+    first = next(i for i, line in enumerate(lines) if '"kind":"group"' in line)
+    Path(record.path).write_text("".join(lines[:first]))
+    resumed = pipeline.resume(record.path, FaultyRig({}), Silent()).record
+    found = {f.arm.label: f for f in case_findings(resumed) if f.group == record.header.plan.groups[0]}
+    assert (found["naive"].status, found["naive"].mean_step_s) == (Status.SKIPPED, None)
+    assert "failed in an earlier session" in str(found["naive"].reason)
+    assert found["cast-8"].status is Status.OK
+    assert_consistent(resumed)
+
+
+def test_with_nothing_left_to_compare_a_ceiling_is_skipped(tmp_path: Path) -> None:
+    """Where every mechanism fails its check, the ceilings are no ok cases without a number either."""
+    faults = {("parity", label): (Status.PARITY, 1) for label in ("sdpa", "naive", "cast-8")}
+    record = run(tmp_path, FaultyRig(faults))
+    assert status_of(record, "ceiling:mixing") == status_of(record, "ceiling:module") == {Status.SKIPPED}
+    assert all(f.reason for f in case_findings(record))
+
+
 def test_a_failing_memory_pass_loses_no_timing(tmp_path: Path) -> None:
     """Memory is empty, with its reason and caveat, and the latency stays."""
     record = run(tmp_path, FaultyRig({("memory", "naive"): (Status.OOM, 1)}))

@@ -9,14 +9,22 @@ from typing import Any
 from castbench.cost.spec import ArmProjection, Configuration, Price, Projection, QualityStatus, Recommendation
 from castbench.plan import AnalysisPlan, Arm, Group, Plan, ServedModel, Unsupported
 from castbench.records import (
+    BatchSearch,
     Caveat,
+    EnergyBlock,
+    EnergyRecord,
     Environment,
+    GpuFacts,
     GroupRecord,
     Outcome,
+    Purpose,
     RoundRecord,
+    RunEnd,
     RunHeader,
     RunRecord,
     Sample,
+    Selected,
+    Selection,
     Status,
 )
 from castbench.report import view
@@ -60,6 +68,11 @@ def plan(
     return Plan(served, MIX, arms, groups, unsupported, arms[0].label, SamplingPolicy(), AnalysisPlan())
 
 
+def unasked() -> Plan:
+    """A plan without energy and without confirmation."""
+    return replace(plan(), sampling=SamplingPolicy(energy=False, confirm=False))
+
+
 def environment(
     device: str = "cuda:0", device_name: str = "NVIDIA A100-PCIE-80GB", host: str = "gpu-host-7", threads: int = 2
 ) -> Environment:
@@ -89,15 +102,41 @@ def record(
     special = outcomes or {}
     made = tuple(_round(of, group, number, special, scale, noise) for group in of.groups for number in range(rounds))
     finished = tuple(_group_record(of, group, rounds, special, stopped_by) for group in of.groups)
-    return RunRecord(header, made, finished, path=path)
+    return RunRecord(header, made, finished, path=path, ended=RunEnd(len(made), len(finished), True))
 
 
 def _round(
     of: Plan, group: Group, number: int, special: dict[tuple[str, str], Outcome], scale: float, noise: float
 ) -> RoundRecord:
-    arms = [arm for arm in of.arms_of(group) if (group.key, arm.label) not in special]
+    gone = {key for key, outcome in special.items() if outcome.status is not Status.OK}
+    arms = [arm for arm in of.arms_of(group) if (group.key, arm.label) not in gone]
     samples = tuple(_sample(arm, group, order, number, scale, noise) for order, arm in enumerate(arms))
     return RoundRecord(group.key, number, min(number // 3, 4), samples)
+
+
+def confirmed(
+    run: RunRecord, group: Group = GROUPS[2], label: str = "cast-32", against: str = "sdpa", *, rounds: int = 8,
+    slower: float = 1.0, discarded: str | None = None,
+) -> RunRecord:  # fmt: skip
+    """The run with so many fresh rounds of a selected arm, in which its times are `slower` times what SPEED says; the
+    first one is discarded for the reason given.
+    """
+    arms = [run.header.plan.arm(name) for name in (label, against)]
+    fresh = []
+    for number in range(rounds + (discarded is not None)):
+        samples = [_sample(arm, group, order, number, 1.0, 1.0) for order, arm in enumerate(arms)]
+        samples[0] = replace(samples[0], elapsed_s=samples[0].elapsed_s * slower)
+        reason = discarded if number == 0 else None
+        fresh.append(RoundRecord(group.key, number, number // 3, tuple(samples), "confirm", reason))
+    chosen = Selection((Selected(group.key, label, against),), "the cheapest")
+    return replace(run, rounds=(*run.rounds, *fresh), selection=chosen)
+
+
+def discarding(run: RunRecord, group: Group, *reasons: str, purpose: Purpose = "compare") -> RunRecord:
+    """The run with a discarded round of a group for each of the reasons."""
+    taken = sum(r.group == group.key and r.purpose == purpose for r in run.rounds)
+    lost = tuple(RoundRecord(group.key, taken + i, 0, (), purpose, reason) for i, reason in enumerate(reasons))
+    return replace(run, rounds=(*run.rounds, *lost))
 
 
 def _sample(arm: Arm, group: Group, order: int, number: int, scale: float, noise: float) -> Sample:
@@ -199,19 +238,19 @@ def losing_cast() -> ArmProjection:
 
 
 def win() -> Report:
-    """CAST saves half."""
-    return view.build(record(), projection(sdpa(), naive(), winning_cast()))
+    """CAST saves half, and fresh rounds bear it out."""
+    return view.build(confirmed(record()), projection(sdpa(), naive(), winning_cast()))
 
 
 def loss() -> Report:
-    """CAST costs more: keep what there is."""
-    return view.build(record(), projection(sdpa(), naive(), losing_cast()))
+    """CAST costs more: keep what there is. The profile asks for no confirmation and no energy."""
+    return view.build(record(unasked()), projection(sdpa(), naive(), losing_cast()))
 
 
 def tune_first() -> Report:
     """Today's naive attention costs more than sdpa, and CAST would save on top."""
     return view.build(
-        record(),
+        confirmed(record()),
         projection(sdpa(recommendation=Recommendation.TUNE_FIRST), naive(), winning_cast(), today="naive"),
     )
 
@@ -240,16 +279,16 @@ def no_demand() -> Report:
 
 
 def failures() -> Report:
-    """Rows that ran out of memory, crashed, or are not supported."""
+    """Rows that ran out of memory, crashed, or are not supported, in a run that was interrupted while confirming."""
     shape = GROUPS[2].key
     special = {
         (shape, "naive"): Outcome("naive", Status.OOM, "tried to allocate 12.0 GiB of 80 GiB, twice"),
         (shape, "cast-32"): Outcome("cast-32", Status.CRASH, "the worker died with signal 11 in /home/mai/lib/x.so"),
     }
     limited = Unsupported(GROUPS[0].key, "cast-32", "512 tokens are fewer than 32 clusters of 32")
-    return view.build(
-        record(plan(unsupported=(limited,)), outcomes=special), projection(sdpa(), naive(), winning_cast())
-    )
+    cut = confirmed(record(plan(unsupported=(limited,)), outcomes=special), GROUPS[1], rounds=3)
+    cut = replace(cut, ended=None)
+    return view.build(cut, projection(sdpa(), naive(), winning_cast()))
 
 
 def few_rounds() -> Report:
@@ -273,6 +312,49 @@ def single_round() -> Report:
     return view.build(
         record(rounds=1, stopped_by="case-limit"),
         projection(*arms, price=None, demand=None, money_missing="no price is known; give one with --price"),
+    )
+
+
+UUID = "GPU-8f1c2d3e-0a1b-4c2d-9e3f-001122334455"
+GPU = GpuFacts(
+    0, UUID, "NVIDIA A100-PCIE-80GB", ecc=True, mig=False, compute_mode="default", persistence=True,
+    power_limit_w=250.0, power_default_w=300.0, clocks_locked=False, energy_scope="gpu",
+)  # fmt: skip
+APPEARED = "cast-32: another process (pid 4242) appeared on the GPU"
+
+
+def joules(
+    step_j: float, *, source: str = "nvml-counter", idle_w: float = 60.0, integrated: float = 0.9
+) -> EnergyRecord:
+    """An energy pass of five blocks of 100 steps over 2 s; integrated power gives that share of the counter."""
+
+    def block(steps: int, total_j: float) -> EnergyBlock:
+        counted = None if source == "nvml-power" else total_j
+        return EnergyBlock(steps, 2.0, counted, None if source == "rapl" else total_j * integrated)
+
+    blocks = tuple(block(100, 100 * step_j * (1 + 0.002 * i)) for i in range(-2, 3))
+    return EnergyRecord(source, "cpu-package" if source == "rapl" else "gpu", 0.02, (block(0, 2 * idle_w),) * 2, blocks)
+
+
+def on_a_gpu() -> Report:
+    """Everything that a GPU can be asked for: regimes, energy, memory, the largest batch, rounds lost to others."""
+    shape = Shape(1, 4096)
+    groups = tuple(Group(shape, "bucketed", regime=regime) for regime in ("eager", "compiled", "graph"))
+    eager, compiled, graph = groups
+    outcomes = {
+        (eager.key, label): Outcome(
+            label, Status.OK, peak_bytes=peak << 20, weights_bytes=64 << 20, reserved_bytes=2 * peak << 20,
+            energy=joules(step_j), largest_batch=BatchSearch(*batch),
+        )
+        for label, peak, step_j, batch in (("sdpa", 160, 6.0, (96, 97)), ("cast-32", 88, 3.5, (65536, None)))
+    }  # fmt: skip
+    outcomes[compiled.key, "naive"] = Outcome("naive", Status.OK, energy_reason="the counter stood still for 2 s")
+    reason = "cannot be captured as a CUDA graph: it waits for the device"
+    outcomes |= {(graph.key, arm.label): Outcome(arm.label, Status.UNSUPPORTED, reason) for arm in ARMS}
+    run = record(plan(groups=groups), outcomes=outcomes, machine=replace(environment(), device_uuid=UUID, gpu=GPU))
+    return view.build(
+        confirmed(discarding(run, eager, APPEARED, APPEARED), eager, discarded=APPEARED),
+        projection(sdpa(), naive(), winning_cast()),
     )
 
 
@@ -320,7 +402,7 @@ SITUATIONS: dict[str, Callable[[], Report]] = {
     made.__name__: made
     for made in (
         win, loss, tune_first, no_price, no_demand, failures, few_rounds, single_round, ceilings_only,
-        nothing_measured, hostile, many_groups,
+        nothing_measured, hostile, many_groups, on_a_gpu,
     )
 }  # fmt: skip
 """Every situation by name."""

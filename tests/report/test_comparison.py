@@ -12,7 +12,7 @@ import pytest
 from castbench.cost.spec import Projection
 from castbench.errors import InputError
 from castbench.plan import Group
-from castbench.records import Caveat, RunRecord
+from castbench.records import BatchSearch, Caveat, Outcome, RunRecord, Status
 from castbench.report import comparison, exporters, text
 from castbench.report.comparison import ComparedRow, Comparison
 from castbench.stats import Estimate
@@ -228,8 +228,9 @@ def test_each_run_shows_its_size_and_its_doubts() -> None:
     slow = builder.record(rounds=5, run_id="run-b", machine=builder.environment(threads=4))
     shown = exporters.render_comparison(_built(_runs(slow)), "terminal", width=400).decode()
     assert "2026-11-23T09:00:00+00:00" in shown
-    assert "Threads 2, cores 8; 16 rounds per shape; caveats: quality-not-measured, objective-not-tested." in shown
-    assert "Threads 4, cores 8; 5 rounds per shape; caveats: few-rounds, few-epochs." in shown
+    doubts = "energy-unmeasured, quality-not-measured, objective-not-tested"
+    assert f"Threads 2, cores 8; 16 rounds per shape; caveats: {doubts}." in shown
+    assert "Threads 4, cores 8; 5 rounds per shape; caveats: few-rounds, few-epochs, energy-unmeasured." in shown
 
 
 def test_one_machine_measured_twice_is_not_called_two_machines() -> None:
@@ -265,3 +266,29 @@ def test_other_threads_on_a_cpu_are_named_and_still_comparable(device: str, said
     made = _built([(record, _projection()) for record in records])
     assert ("threads differs: A has 2, B has 8" in _said(made, "compare.")) is said
     assert not made.unlike
+
+
+def test_energy_batches_and_regimes_are_compared_per_case() -> None:
+    """Joules per sequence (less is better), the largest batch (more is) and reserved memory have rows where known,
+    and a shape in another regime is another shape.
+    """
+    groups = (Group(Shape(1, 512), "bucketed"), Group(Shape(1, 512), "bucketed", regime="compiled"))
+    key, plan = groups[0].key, builder.plan(groups=groups)
+
+    def run(name: str, step_j: float, fits: int) -> RunRecord:
+        outcome = Outcome("sdpa", Status.OK, peak_bytes=1 << 20, reserved_bytes=fits << 20,
+                          energy=builder.joules(step_j), largest_batch=BatchSearch(fits, None))  # fmt: skip
+        return builder.record(plan, outcomes={(key, "sdpa"): outcome}, device_name=name, run_id=name)
+
+    first = builder.projection(builder.sdpa(), builder.winning_cast())
+    made = _built([(run("A", 6.0, 96), first), (run("B", 4.0, 64), first)])
+    best = {
+        metric: _row(made, metric, "sdpa", groups[0]).best
+        for metric in ("energy_j_per_seq", "largest_batch", "reserved_memory_mib")
+    }
+    assert best == {"energy_j_per_seq": (1,), "largest_batch": (0,), "reserved_memory_mib": (1,)}
+    assert not any(row.metric == "energy_j_per_seq" and row.group == groups[1] for row in made.rows)
+    cells = list(csv.DictReader(io.StringIO(exporters.render_comparison(made, "csv").decode())))
+    assert {row["regime"] for row in cells} == {"", "eager", "compiled"}
+    assert {row["regime"] for row in cells if row["batch_size"] == ""} == {""}
+    assert "1 × 512 bucketed compiled" in exporters.render_comparison(made, "terminal", width=120).decode()

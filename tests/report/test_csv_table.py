@@ -110,6 +110,47 @@ def test_what_is_not_known_is_an_empty_cell() -> None:
     assert failed["reason"].startswith("tried to allocate")
 
 
+def test_energy_and_memory_columns_hold_what_the_report_holds() -> None:
+    """Joules per sequence with their ends, net, powers, source; what was not measured is empty, not 0."""
+    report = builder.on_a_gpu()
+    rows = {(row["label"], row["regime"]): row for row in _rows(report, "cases")}
+    found = report.groups[0].rows[0].energy
+    assert found is not None
+    row = rows["sdpa", "eager"]
+    told = [row[f"energy_{end}j_per_seq"] for end in ("", "low_", "high_")]
+    energy = found.gross_j_per_sequence
+    assert [float(cell) for cell in told] == [energy.value, energy.low, energy.high]
+    assert float(row["energy_j_per_1k_tokens"]) == found.gross_j_per_1k_tokens.value
+    assert found.net_j_per_sequence is not None
+    assert float(row["energy_net_j_per_seq"]) == found.net_j_per_sequence.value
+    assert (float(row["mean_power_w"]), float(row["idle_power_w"])) == (found.mean_power_w, found.idle_w)
+    assert (row["energy_source"], row["energy_scope"]) == ("nvml-counter", "gpu")
+    assert float(row["energy_disagreement"]) == found.disagreement
+    assert (row["reserved_memory_mib"], row["largest_batch"], row["largest_batch_fails"]) == ("320.0", "96", "97")
+    assert (row["discarded_rounds"], rows["sdpa", "compiled"]["discarded_rounds"]) == ("2", "0")
+    assert rows["cast-32", "eager"]["largest_batch_fails"] == ""
+    without = rows["naive", "compiled"]
+    assert {cell for name, cell in without.items() if "energy" in name and name != "energy_reason"} == {""}
+    assert (without["mean_power_w"], without["reserved_memory_mib"], without["largest_batch"]) == ("", "", "")
+    assert without["energy_reason"] == "the counter stood still for 2 s"
+
+
+def test_a_summary_row_says_what_fresh_rounds_said() -> None:
+    """Outcome, shape, rival and speed-up of the confirmed arm; empty for the others."""
+    report = builder.win()
+    (fresh,) = report.confirmations
+    sdpa, _, cast = _rows(report)
+    assert fresh.speedup_fresh is not None
+    assert (cast["confirmation"], cast["confirmed_at"], cast["confirmed_against"]) == (
+        "confirmed", "b8-n4096-padded", "sdpa",
+    )  # fmt: skip
+    assert [float(cast[f"confirmed_speedup{end}"]) for end in ("", "_low", "_high")] == [
+        fresh.speedup_fresh.value, fresh.speedup_fresh.low, fresh.speedup_fresh.high,
+    ]  # fmt: skip
+    assert (sdpa["confirmation"], sdpa["confirmed_speedup"]) == ("", "")
+    assert cast["crossover_regime"] == "eager"
+
+
 @given(st.text(max_size=30))
 def test_no_text_cell_is_a_formula(words: str) -> None:
     """Whatever a label is, the cell does not begin with what starts a formula, and the text is still all there."""

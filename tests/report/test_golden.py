@@ -31,6 +31,9 @@ FILES = {
     "single-round.txt": lambda: exporters.render(builder.single_round(), "terminal"),
     "no-price.txt": lambda: exporters.render(builder.no_price(), "terminal"),
     "failures.txt": lambda: exporters.render(builder.failures(), "terminal"),
+    "gpu.txt": lambda: exporters.render(builder.on_a_gpu(), "terminal"),
+    "gpu-wide.txt": lambda: exporters.render(builder.on_a_gpu(), "terminal", width=160),
+    "gpu-cases.csv": lambda: exporters.render(builder.on_a_gpu(), "csv", table="cases"),
     "compare.txt": lambda: _comparison("terminal"),
     "compare.md": lambda: _comparison("md"),
 }

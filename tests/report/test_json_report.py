@@ -33,6 +33,23 @@ def test_numbers_are_at_full_precision() -> None:
     assert data["projected"]["mechanisms"][2]["saving_usd_per_hour"] == {"value": 7.346, "low": 3.673, "high": 7.346}
 
 
+def test_confirmations_and_energy_are_among_what_was_measured() -> None:
+    """Fresh rounds with their ends, energy per sequence, discarded rounds and why nothing was confirmed."""
+    report = builder.on_a_gpu()
+    data = json.loads(exporters.render(report, "json"))
+    (fresh,) = data["measured"]["confirmations"]
+    found = report.confirmations[0].speedup_fresh
+    assert found is not None
+    assert fresh["speedup_fresh"] == {"value": found.value, "low": found.low, "high": found.high}
+    energy = report.groups[0].rows[0].energy
+    assert energy is not None
+    group = data["measured"]["groups"][0]
+    assert group["rows"][0]["energy"]["gross_j_per_sequence"]["value"] == energy.gross_j_per_sequence.value
+    assert group["rows"][1]["energy"] is None
+    assert group["discards"][0]["reasons"] == [[builder.APPEARED, 2]]
+    assert json.loads(exporters.render(builder.loss(), "json"))["run"]["unconfirmed"] == "not-asked"
+
+
 def test_a_sentence_comes_with_its_unrounded_values() -> None:
     """Machines need not parse the sentence."""
     said = json.loads(exporters.render(builder.win(), "json"))["headline"][1]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -44,6 +45,48 @@ def test_a_contract_price_cannot_be_read_or_worked_out(amount: str) -> None:
     assert amount not in _everything(redacted)
     assert redacted.mechanisms[2].replicas == 2
     assert redacted.mechanisms[2].saving_percent == report.mechanisms[2].saving_percent
+
+
+IDS = (
+    "4242",
+    "77",
+    builder.UUID,
+    "MIG-1b2c3d4e-1111-2222-3333-444455556666",
+    "GPU-aaaaaaaa-1111-2222-3333-444455556666",
+)
+
+
+def _with_ids() -> Report:
+    """A report whose reasons name processes and devices, known ones and others, and whose settings name a path."""
+    mig, other = IDS[3:]
+    crash = Outcome("naive", Status.CRASH, f"pid 4242, 77 took {other}, {mig}/1/0 and {builder.UUID}")
+    silent = Outcome("cast-32", Status.OK, energy_reason=f"process 77 holds {mig}")
+    key = builder.GROUPS[0].key
+    facts = replace(builder.GPU, uuid=mig, parent_uuid=builder.UUID)
+    machine = replace(builder.environment(), device_uuid=builder.UUID, gpu=facts,
+                      thread_settings=(("KMP_SETTINGS", "/home/mai/kmp"),))  # fmt: skip
+    run = builder.record(outcomes={(key, "naive"): crash, (key, "cast-32"): silent}, machine=machine)
+    return view.build(
+        builder.discarding(run, builder.GROUPS[1], builder.APPEARED), builder.projection(builder.sdpa())
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*IDS, "/home/mai/kmp"])
+def test_no_process_and_no_device_can_be_told(name: str) -> None:
+    """Ids of processes, GPUs and MIG instances go from reasons, discarded rounds and the environment."""
+    report = _with_ids()
+    told = _everything(report)
+    assert name in told
+    shown = _everything(redact(report))
+    assert not re.search(rf"(?<![\w.]){re.escape(name)}(?![\w.])", shown)
+
+
+def test_words_that_only_look_like_ids_stay() -> None:
+    """A count of processes or a GPU-bound kernel is no secret."""
+    said = "GPU-bound work of 3 processes"
+    key = builder.GROUPS[0].key
+    run = builder.record(outcomes={(key, "naive"): Outcome("naive", Status.CRASH, said)})
+    assert said in _everything(redact(view.build(run, builder.projection(builder.sdpa()))))
 
 
 def test_a_public_price_stays() -> None:

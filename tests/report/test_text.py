@@ -30,7 +30,7 @@ def test_every_quality_and_every_figure_has_words() -> None:
     assert {metric.name for metric in (*METRICS, *CASE_METRICS)} == set(text.METRICS)
 
 
-@pytest.mark.parametrize("stopped_by", ["precision", "rounds", "budget", "case-limit", "nothing-left"])
+@pytest.mark.parametrize("stopped_by", ["precision", "rounds", "budget", "case-limit", "disturbed", "nothing-left"])
 def test_what_ended_a_group_is_said_in_plain_words(stopped_by: str) -> None:
     """No stored word is shown as it is; a group without one was not finished."""
     assert text.ended(stopped_by) == text.STOPPED_BY[stopped_by]
@@ -41,7 +41,11 @@ def test_what_ended_a_group_is_said_in_plain_words(stopped_by: str) -> None:
 def test_every_template_is_used_and_every_use_has_a_template() -> None:
     """The keys named in the room's code are the keys of SENTENCES."""
     sources = "".join(path.read_text(encoding="utf-8") for path in ROOM.glob("*.py") if path.name != "text.py")
-    used = set(re.findall(r'"((?:headline|warning|ceiling|crossover|use|group|assumption|run|compare)\.\w+)"', sources))
+    used = set(
+        re.findall(
+            r'"((?:headline|warning|ceiling|crossover|use|group|assumption|run|compare|energy|memory)\.\w+)"', sources
+        )
+    )
     known = set(text.SENTENCES) | set(text.HEADINGS)
     assert used - known == set()
     assert set(text.SENTENCES) - used == {"verbatim"}

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from castbench.cost.spec import Configuration, QualityStatus, Recommendation
+from castbench.findings import expected_tokens
 from castbench.plan import Group
-from castbench.records import Caveat
+from castbench.records import Caveat, RunEnd
 from castbench.report import exporters, page, text, view
 from castbench.report.nouns import Report
 from castbench.report.redact import redact
@@ -221,7 +222,7 @@ def test_a_ceiling_below_what_it_bounds_is_noise(ceiling: float, module: float, 
 @pytest.mark.parametrize(
     ("bracket", "words"),
     [
-        ((4096, None), "crossover not determined: UNCLEAR at 512 and 4,096 tokens (batch 1)"),
+        ((4096, None), "crossover not determined: UNCLEAR at 512 and 4,096 tokens (batch 1, eager)"),
         ((512, 4096), "from 4,096 tokens on; not determined below that: UNCLEAR at 512 and 4,096 tokens"),
     ],
 )
@@ -231,6 +232,66 @@ def test_not_shown_is_not_called_not_faster(bracket: tuple[int | None, int | Non
     said = _ceilings(view.build(builder.record(rounds=5), builder.projection(builder.sdpa(), arm)))
     assert words in said
     assert "is not FASTER" not in said
+
+
+def test_a_ceiling_bounds_only_what_runs_like_the_baseline() -> None:
+    """A mechanism that is faster than the ceiling in another regime or batch does not make the ceiling noise."""
+    for other in (
+        Configuration("cast-32", 8, "bucketed", "graph"), Configuration("cast-32", 16, "bucketed"),
+        Configuration("cast-32", 8, "padded"),
+    ):  # fmt: skip
+        arm = replace(builder.winning_cast(), configuration=other)
+        made = builder.projection(builder.sdpa(), arm, ceiling=Estimate(1.7), module_ceiling=Estimate(1.75))
+        assert "only give 1.70× over sdpa" in _ceilings(view.build(builder.record(), made))
+
+
+def test_a_ceilings_rounds_are_those_of_its_regime() -> None:
+    """Five rounds of the compiled shapes do not make a ceiling of the eager ones rest on too few."""
+    eager, compiled = (Group(Shape(8, 512), "bucketed", regime=regime) for regime in ("eager", "compiled"))
+    run = builder.record(builder.plan(groups=(eager, compiled)))
+    short = replace(run, rounds=tuple(r for r in run.rounds if r.group == eager.key or r.round < 5))
+    for regime, stated in (("eager", True), ("compiled", False)):
+        used = Configuration("sdpa", 8, "bucketed", regime)
+        said = _ceilings(view.build(short, builder.projection(builder.sdpa(), baseline=used)))
+        assert ("rests on fewer than 8 rounds" in said) is not stated
+
+
+def test_a_crossover_names_its_regime_and_counts_no_other() -> None:
+    """UNCLEAR compiled says nothing of a bracket that is eager, and the other way round."""
+    eager, compiled = (Group(Shape(1, 512), "bucketed", regime=regime) for regime in ("eager", "compiled"))
+    run = builder.record(builder.plan(groups=(eager, compiled)))
+    short = replace(run, rounds=tuple(r for r in run.rounds if r.group == eager.key or r.round < 5))
+    arm = replace(builder.winning_cast(), crossover=(512, None))
+    for regime, words in (("eager", "is not FASTER than sdpa (batch 1, eager)"), ("compiled", "not determined")):
+        used = Configuration("sdpa", 8, "bucketed", regime)
+        said = _ceilings(view.build(short, builder.projection(builder.sdpa(), arm, baseline=used)))
+        assert words in said
+        assert f"(batch 1, {regime})" in said
+
+
+@pytest.mark.parametrize(
+    ("ended", "words"),
+    [
+        (None, "UNFINISHED: the run was interrupted, or lines were cut off the end of its file"),
+        (RunEnd(1, 1, False), "UNFINISHED: the time budget was over before everything was measured"),
+    ],
+)
+def test_a_run_that_was_not_finished_says_so_first(ended: RunEnd | None, words: str) -> None:
+    """Without a closing line, or with one that left something out, a warning stands over the headline."""
+    report = view.build(replace(builder.record(), ended=ended), builder.projection(builder.sdpa()))
+    assert words in text.say(report.warnings[0])
+    assert builder.win().warnings == ()
+
+
+def test_the_verdicts_are_counted_with_what_they_allow() -> None:
+    """Two arms and two ceilings against the baseline at three shapes are twelve verdicts, 0.6 of them false at 5 %;
+    the baseline and shapes with fewer than 8 rounds are none.
+    """
+    said = " ".join(text.say(s) for s in builder.win().assumptions)
+    assert "hold 12 such verdicts, each judged by itself: one is false with a probability of at most 5.0 %" in said
+    assert "on average up to 0.60 of them are" in said
+    few = " ".join(text.say(s) for s in builder.few_rounds().assumptions)
+    assert "such verdicts" not in few
 
 
 def test_an_unmeasured_baseline_recommends_nothing() -> None:
@@ -288,8 +349,8 @@ def test_padding_is_not_counted_as_tokens() -> None:
     """A padded batch counts its longest row and the mean of what else fits; a bucketed one counts every token."""
     padded = Group(Shape(8, 2048), "padded")
     mean = (512 * 0.5 + 2048 * 0.3) / 0.8
-    assert view.expected_tokens(padded, builder.MIX) == pytest.approx(2048 + 7 * mean)
-    assert view.expected_tokens(Group(Shape(8, 2048), "bucketed"), builder.MIX) == 8 * 2048
+    assert expected_tokens(padded, builder.MIX) == pytest.approx(2048 + 7 * mean)
+    assert expected_tokens(Group(Shape(8, 2048), "bucketed"), builder.MIX) == 8 * 2048
 
 
 def test_servers_come_with_the_range_of_their_draws() -> None:
