@@ -110,12 +110,14 @@ class PlanRunner:
         record = read_run(self.writer.path)
         selection = record.selection
         if selection is None and self.plan.sampling.confirm:
+            if self._is_over():
+                return False
             selection = self._select(record)
             if selection is not None:
                 self.writer.append_selection(selection)
         selected = selection.selected if selection else ()
         for key in dict.fromkeys(s.group for s in selected):
-            if self.budget_s is not None and self._elapsed_s() >= self.budget_s:
+            if self._is_over():
                 return False
             pairs = [(s.label, s.against) for s in selected if s.group == key]
             ConfirmRunner(self, record, self.plan.group(key), {label for pair in pairs for label in pair}).run()
@@ -203,6 +205,10 @@ class PlanRunner:
 
     def _is_done(self, group: Group) -> bool:
         return self.done is not None and self.done.group_record(group.key) is not None
+
+    def _is_over(self) -> bool:
+        """Whether the budget, if there is one, is used up."""
+        return self.budget_s is not None and self._elapsed_s() >= self.budget_s
 
     def _elapsed_s(self) -> float:
         return self.rig.now_s() - self._started_s
