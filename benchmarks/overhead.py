@@ -30,6 +30,7 @@ from castbench import pipeline, stats
 from castbench.hardware import nvml
 from castbench.hardware.gpu import GpuReading
 from castbench.hardware.scheduling import read_scheduling
+from castbench.measure.gpu_watch import Looks
 from castbench.measure.runner import Progress, Silent
 from castbench.measure.sampler import PERIOD_S, RealClock, Sampler
 from castbench.measure.threads import bound_threads
@@ -274,8 +275,8 @@ def sampler_rows(amount: Amount, threads: int | None, draw: random.Random, about
     if uuid is None:
         raise SystemExit(f"no GPU to sample: {there.reason or 'the driver gives it no UUID'}")
     with closing(nvml.open_gpu(uuid)) as gpu:
-        yield centre(f"one look in a loop of looks, {about}", cpu_us(gpu.read, amount.pairs), "µs of CPU")
-        yield from share_rows(gpu.read, amount.sampled_s, about)
+        yield centre(f"one look at everything in a loop, {about}", cpu_us(gpu.read, amount.pairs), "µs of CPU")
+        yield from share_rows(Looks(gpu), amount.sampled_s, about)
         profile = profile_of([MechanismChoice("sdpa"), MechanismChoice("cast")], "attention", 512)
         plan = plan_of(profile, 8)
         with closing(epoch(plan, threads)) as worker:
@@ -286,7 +287,7 @@ def sampler_rows(amount: Amount, threads: int | None, draw: random.Random, about
                 return float(timed.sample.mean_step_s)
 
             def watched() -> float:
-                with closing(Sampler(gpu.read, RealClock())):
+                with closing(Sampler(Looks(gpu), RealClock())):
                     return window()
 
             found = paired(draw, amount.pairs, alone=window, watched=watched)

@@ -204,7 +204,7 @@ def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     for run, trials in ((live, 30), (replay, 2000), (simulate, 4000)):
-        command = commands.add_parser(run.__name__, help=run.__doc__)
+        command = commands.add_parser(run.__name__, help=(run.__doc__ or "").replace("%", "%%"))
         command.set_defaults(run=run)
         command.add_argument("--trials", type=int, default=trials)
         command.add_argument("--seed", type=int, default=0)

@@ -192,7 +192,7 @@ def test_sigkill_then_resume_loses_and_repeats_no_round(tmp_path: Path) -> None:
     record = read_run(tmp_path / "run.jsonl")
     assert record.rounds[: len(kept)] == kept
     assert len(record.rounds) > len(kept)
-    assert len({(r.group, r.round) for r in record.rounds}) == len(record.rounds)
+    assert len({(r.group, r.purpose, r.round) for r in record.rounds}) == len(record.rounds)
     assert len(record.resumed_at) == 1
     assert castbench("verify", "run.jsonl", cwd=tmp_path).returncode == 0
 
