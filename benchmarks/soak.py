@@ -7,7 +7,6 @@ every fourth profile besides: two runs at once in one folder, three writers afte
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import sys
 from collections import Counter
@@ -19,6 +18,7 @@ from time import monotonic
 from typing import Any
 
 from chaos import ENDS, NOTHING, Campaign, profile_text, second_writer, together
+from trials import write_result
 
 from castbench.findings import case_findings
 from castbench.records import RunRecord
@@ -130,9 +130,7 @@ def main() -> bool:
         f" and {tally.pairs} times several at once: {len(tally.problems)} problems, {seconds:.0f} s"
     )
     print("\n".join(tally.problems))
-    if asked.out is not None:
-        result = {"seed": asked.seed, "seconds": seconds, **tally.as_plain()}
-        asked.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_result(asked.out, {"seed": asked.seed, "seconds": seconds, **tally.as_plain()})
     return not tally.problems
 
 

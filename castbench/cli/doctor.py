@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from castbench.measure.doctor import Examination
     from castbench.measure.finding import Finding
     from castbench.pipeline import AaResult
-    from castbench.report.page import Block
+    from castbench.report.blocks import Block
 
 _TOO_FEW_ROUNDS = "too few for an interval; give it more time"
 
@@ -108,7 +108,7 @@ def _print_page(examined: Examination, resolved: AaResult | None) -> None:
 
 def _page(examined: Examination, resolved: AaResult | None) -> Iterator[Block]:
     """The machine, the findings worst first, and what can be resolved."""
-    from castbench.report.page import Bullets, Heading, Paragraph
+    from castbench.report.blocks import Bullets, Heading, Paragraph
 
     yield Heading("This machine", 1)
     yield Bullets(tuple(_fact_lines(examined)))

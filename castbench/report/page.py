@@ -17,8 +17,6 @@ from castbench.report.shapes_page import column, energy, memory, no_energy, opti
 from castbench.report.view import replicas_estimate
 from castbench.units import mib
 
-__all__ = ["Block", "Bullets", "Heading", "Paragraph", "of_report"]
-
 _SAID_ABOVE = (Caveat.CPU_RUN, Caveat.FAKE_DEVICE, Caveat.WRONG_DEVICE, Caveat.ENERGY_UNMEASURED)
 """Caveats that stand as warnings over the headline, or are told with their reason."""
 
