@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
+from statistics import fmean
 
 from castbench.records import Caveat, EnergyBlock, EnergyRecord
-from castbench.stats import Estimate, student_t_975
+from castbench.stats import Estimate, t_half_width
 
 MIN_BLOCKS = 3
 """Fewest usable blocks that a figure rests on."""
@@ -119,7 +119,7 @@ def _disagreement(blocks: Sequence[EnergyBlock]) -> float | None:
 def _mean_interval(values: Sequence[float], widened_by: float = 0.0) -> Estimate:
     """Mean of at least two values with its 95 % t interval, wider by so much on both sides."""
     value = fmean(values)
-    half = student_t_975(len(values) - 1) * stdev(values) / math.sqrt(len(values)) + widened_by
+    half = t_half_width(values) + widened_by
     return Estimate(value, value - half, value + half)
 
 

@@ -170,8 +170,13 @@ def mean_by_epochs(values: Sequence[float], epochs: Sequence[int]) -> Estimate:
     value = fmean(means)
     if len(means) < 3:
         return Estimate(value)
-    half = student_t_975(len(means) - 1) * stdev(means) / math.sqrt(len(means))
+    half = t_half_width(means)
     return Estimate(value, max(0.0, value - half), value + half)
+
+
+def t_half_width(values: Sequence[float]) -> float:
+    """Half the width of the 95 % t interval of the mean of at least two values."""
+    return student_t_975(len(values) - 1) * stdev(values) / math.sqrt(len(values))
 
 
 def student_t_975(degrees: int) -> float:
