@@ -53,7 +53,8 @@ def drawn_means(windows: Mapping[str, Sequence[float | None]], seed: int, name: 
 
 
 def shifted(drawn: Drawn, error: float, seed: int, name: str) -> Drawn:
-    """The draws made wider by a relative error of unknown sign: each is moved up or down by its size.
+    """The draws made wider by a relative error of unknown sign: each is multiplied or divided by 1 plus its size, so
+    that a time stays a time however large the error is.
 
     `name` fixes the signs: two numbers of one arm are moved together, those of two arms independently.
     """
@@ -61,7 +62,7 @@ def shifted(drawn: Drawn, error: float, seed: int, name: str) -> Drawn:
 
     rng = np.random.default_rng([seed % 2**63, zlib.crc32(name.encode())])
     moved = drawn.copy()
-    moved[1:] *= 1 + abs(error) * rng.choice((-1.0, 1.0), DRAWS)
+    moved[1:] *= (1 + abs(error)) ** rng.choice((-1.0, 1.0), DRAWS)
     return moved
 
 

@@ -135,13 +135,14 @@ class FakeGpu:
         return self._joules[last] + self._watts[last] * (at_s - self._since_s[last])
 
     def read(self, *, whole: bool = True) -> GpuReading:
-        """Everything, now, or what changes within milliseconds."""
+        """Everything, now, or the SM clock alone."""
         now_s = self._answer()
+        if not whole:
+            return GpuReading(now_s, sm_clock_hz=self.sm_clock_hz)
         slowed = frozenset(e.cause for e in self.episodes if e.began_s <= now_s < e.ended_s)
         return GpuReading(
-            now_s, sm_clock_hz=self.sm_clock_hz, slowdowns=slowed, temperature_c=self.temperature_c if whole else None,
-            power_w=self.power_w() if whole else None, utilization=1.0 if whole else None,
-            memory_used_bytes=self.used_bytes if whole else None,
+            now_s, sm_clock_hz=self.sm_clock_hz, slowdowns=slowed, temperature_c=self.temperature_c,
+            power_w=self.power_w(), utilization=1.0, memory_used_bytes=self.used_bytes,
         )  # fmt: skip
 
     def power_w(self) -> float | None:

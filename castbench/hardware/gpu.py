@@ -116,7 +116,7 @@ class GpuMeter(Protocol):
 
     def read(self, *, whole: bool = True) -> GpuReading:
         """Clocks, temperature, power, utilisation, memory and slowdown reasons, now; unless `whole`, only what changes
-        within milliseconds: SM clock and slowdown reasons.
+        within milliseconds and is counted by nothing else: the SM clock.
         """
 
     def power_w(self) -> float | None:

@@ -103,11 +103,16 @@ class _Nvml:
         return (self.module.NVMLError, _Unsupported)
 
     def call(self, name: str, *arguments: Any) -> Any:
-        """A function of pynvml; _Unsupported where this pynvml is too old to have it."""
-        function = getattr(self.module, name, None)
-        if function is None:
+        """What a function of pynvml returns; _Unsupported where this pynvml is too old to have it."""
+        return self.function(name)(*arguments)
+
+    def function(self, name: str) -> Callable[..., Any]:
+        """A function of pynvml, or one that raises _Unsupported where this pynvml is too old to have it."""
+
+        def missing(*_: Any) -> Any:
             raise _Unsupported(name)
-        return function(*arguments)
+
+        return getattr(self.module, name, missing)
 
     def end(self) -> None:
         """Take back one start; a driver that is gone by then needs none."""
@@ -173,16 +178,19 @@ class NvmlGpu:
         self._make_readings()
 
     def read(self, *, whole: bool = True) -> GpuReading:
-        """All readings now, or those that change within milliseconds; see GpuMeter."""
+        """All readings now, or the SM clock alone; see GpuMeter."""
+        sm_clock_hz = self._sm_clock_hz()
+        if not whole:
+            return GpuReading(time.monotonic(), sm_clock_hz)
         reasons = self._reasons()
         return GpuReading(
             at_s=time.monotonic(),
-            sm_clock_hz=self._sm_clock_hz(),
-            power_w=self._power_w() if whole else None,
-            memory_clock_hz=self._memory_clock_hz() if whole else None,
-            temperature_c=self._temperature_c() if whole else None,
-            utilization=self._utilization() if whole else None,
-            memory_used_bytes=self._memory_used_bytes() if whole else None,
+            sm_clock_hz=sm_clock_hz,
+            power_w=self._power_w(),
+            memory_clock_hz=self._memory_clock_hz(),
+            temperature_c=self._temperature_c(),
+            utilization=self._utilization(),
+            memory_used_bytes=self._memory_used_bytes(),
             slowdowns=None if reasons is None else _slowdowns(reasons),
             clocks_held=None if reasons is None else bool(reasons & _CLOCKS_SETTING),
         )
@@ -219,7 +227,8 @@ class NvmlGpu:
         """A number by the first of (function, arguments…) that answers, in SI units."""
 
         def way_to(way: tuple[Any, ...]) -> Callable[[], float]:
-            return lambda: self._nvml.call(*way) * scale
+            function, arguments = self._nvml.function(way[0]), way[1:]
+            return lambda: function(*arguments) * scale
 
         return self._reading(*(way_to(way) for way in ways))
 

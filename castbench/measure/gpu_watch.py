@@ -14,15 +14,16 @@ from castbench.hardware.gpu import OUTSIDE_CAUSES, GpuMeter, GpuReading, Slowdow
 from castbench.measure.sampler import Sampler
 from castbench.records import WindowState
 
-WHOLE_EVERY = 5
-"""One look in so many reads everything: every 100 ms at the usual period."""
+WHOLE_EVERY = 10
+"""One look in so many reads everything: every 200 ms at the usual period."""
 
 
 class Looks:
-    """Looks at a GPU for a sampler: clock and slowdowns every time, the slower readings now and then.
+    """Looks at a GPU for a sampler: the SM clock every time, everything now and then.
 
-    A look costs processor time beside the measured work, and power (which drivers renew every 20 to 100 ms),
-    temperature, memory and the driver's averaged utilisation do not change within tens of milliseconds.
+    A look costs processor time beside the measured work. Power (which drivers renew every 20 to 100 ms), temperature,
+    memory and the driver's averaged utilisation do not change within tens of milliseconds, and slowdowns are counted
+    by the driver between two marks.
     """
 
     def __init__(self, meter: GpuMeter) -> None:

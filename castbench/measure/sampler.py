@@ -14,6 +14,10 @@ from typing import Generic, Protocol, TypeVar
 
 PERIOD_S = 0.02
 """Between two looks during windows: short beside the driver's own update periods (20 to 100 ms)."""
+LONGEST_SLEEP_S = 0.05
+"""How long the end of the looking may have to wait for a sleeping thread, however long the period."""
+CPU_EVERY = 16
+"""Calls between two readings of the thread's own CPU time: asking costs a system call."""
 KEPT_S = 600.0
 """How far back looks are kept: longer than any window."""
 
@@ -121,35 +125,37 @@ class RealClock:
 
 
 class _TickingThread:
-    """A daemon thread that calls, then waits for the next multiple of the period.
+    """A daemon thread that calls, then sleeps until the next multiple of the period.
 
-    It waits on a bare lock: at this rate an Event's bookkeeping would cost as much as the looks.
+    It sleeps and looks at a flag: at this rate waking from a lock or an Event would cost as much as the looks.
     """
 
     def __init__(self, period_s: float, call: Callable[[], None]) -> None:
         self._period_s, self._call = period_s, call
-        self._running = threading.Lock()
-        self._running.acquire()
+        self._stopping = False
         self._cpu_s: float | None = None
         self._thread = threading.Thread(target=self._run, name="castbench-sampler", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Wake the thread and wait for it; its own last call may still be under way until then."""
-        if self._running.locked():
-            self._running.release()
+        """Wait for the thread, at most LONGEST_SLEEP_S and its last call, which may be under way until then."""
+        self._stopping = True
         if self._thread is not threading.current_thread():
             self._thread.join()
 
     def cpu_s(self) -> float | None:
-        """CPU time of the thread as of its last call; None before the first."""
+        """CPU time of the thread at most CPU_EVERY calls ago; None before the first."""
         return self._cpu_s
 
     def _run(self) -> None:
-        due_s = now_s = time.monotonic()
-        while not self._running.acquire(timeout=max(0.0, due_s - now_s)):
+        due_s, calls = time.monotonic(), 0
+        while not self._stopping:
+            left_s = due_s - time.monotonic()
+            if left_s > 0:
+                time.sleep(min(left_s, LONGEST_SLEEP_S))
+                continue
             self._call()
-            self._cpu_s = time.thread_time()
-            now_s = time.monotonic()
-            due_s += self._period_s * max(1, int((now_s - due_s) / self._period_s) + 1)
-        self._running.release()  # however often it is stopped
+            if calls % CPU_EVERY == 0:
+                self._cpu_s = time.thread_time()
+            calls += 1
+            due_s += self._period_s * max(1, int((time.monotonic() - due_s) / self._period_s) + 1)

@@ -97,12 +97,20 @@ def test_draws_follow_from_the_seed_and_the_group_alone() -> None:
 
 
 def test_an_interpolation_error_widens_the_range_on_both_sides_by_its_size() -> None:
-    """A number known exactly, with an error of 5 % either way, gets the range ±5 %."""
+    """A number known exactly, with an error of 5 % either way, gets the range from 1/1.05 to 1.05 of it."""
     exact = np.full(DRAWS + 1, 2.0)
     found = estimate(shifted(exact, -0.05, 0, "a"))
     assert found.value == 2.0
-    assert found.low == pytest.approx(1.9)
+    assert found.low == pytest.approx(2 / 1.05)
     assert found.high == pytest.approx(2.1)
+
+
+@pytest.mark.parametrize("error", [1.0, -1.0, 3.0])
+def test_no_error_is_so_large_that_a_time_becomes_negative(error: float) -> None:
+    """An interpolation that was off by all of its size, as on a machine that stalls, leaves times above 0."""
+    found = estimate(shifted(np.full(DRAWS + 1, 2.0), error, 0, "a"))
+    assert found.low == pytest.approx(2 / (1 + abs(error)))
+    assert found.high == pytest.approx(2 * (1 + abs(error)))
 
 
 def test_interpolation_errors_of_two_arms_do_not_cancel_and_those_of_one_do() -> None:
@@ -110,7 +118,7 @@ def test_interpolation_errors_of_two_arms_do_not_cancel_and_those_of_one_do() ->
     exact = np.full(DRAWS + 1, 2.0)
     a, again, b = (shifted(exact, 0.05, 0, label) for label in ("a", "a", "b"))
     assert estimate(a / again).half_width == 0.0
-    assert estimate(a / b).half_width == pytest.approx((1.05 / 0.95 - 0.95 / 1.05) / 2)
+    assert estimate(a / b).half_width == pytest.approx((1.05**2 - 1.05**-2) / 2)
 
 
 def test_the_range_always_holds_the_number_itself() -> None:

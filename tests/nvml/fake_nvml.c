@@ -7,6 +7,7 @@
  * NVIDIA's own. library.py builds it and writes the scripts. A script is lines of key=value:
  *
  *   driver, cuda (1000 * major + 10 * minor), gpus (count)
+ *   reread_every_s           how often to look whether the script changed; absent means at every call
  *   gpuG.KEY                 a reading of GPU G; absent means NOT_SUPPORTED
  *   gpuG.migM.KEY            a reading of its MIG instance M
  *   fault.FUNCTION           return code of a function; "15@3" from its third call on (counted since the script was read)
@@ -53,16 +54,20 @@ static struct setting settings[SETTINGS];
 static int setting_count, references;
 static char text[1 << 16];
 static struct stat script_as_read; /* by inode too: the clock of file times ticks only every few milliseconds */
-static double started_s, virtual_s = -1;
+static double started_s, virtual_s = -1, looked_s = -1, reread_s;
 static struct site *sites;
 
 /* ---- time and curves ---- */
 
-static double now_s(void) {
+static double clock_s(void) {
     struct timespec t;
-    if (virtual_s >= 0) return virtual_s;
     clock_gettime(CLOCK_MONOTONIC, &t);
-    double s = (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static double now_s(void) {
+    if (virtual_s >= 0) return virtual_s;
+    double s = clock_s();
     if (started_s == 0) started_s = s;
     return s - started_s;
 }
@@ -182,8 +187,10 @@ static void split(void) {
 
 static void load_if_changed(void) {
     struct stat found;
+    if (looked_s >= 0 && clock_s() < looked_s + reread_s) return;
     const char *path = getenv("FAKE_NVML_SCRIPT");
     if (!path || stat(path, &found) != 0) return;
+    looked_s = clock_s();
     if (found.st_ino == script_as_read.st_ino && found.st_size == script_as_read.st_size &&
         found.st_mtim.tv_sec == script_as_read.st_mtim.tv_sec &&
         found.st_mtim.tv_nsec == script_as_read.st_mtim.tv_nsec) return;
@@ -194,6 +201,8 @@ static void load_if_changed(void) {
     script_as_read = found;
     name_devices();
     split();
+    struct setting *reread = find("reread_every_s");
+    reread_s = reread ? strtod(reread->value, NULL) : 0;
     for (int g = 0; g < GPUS; g++) {
         const char *script = of_device(&gpus[g], "power_w");
         if (script) extend(&power[g], script, 1000, now_s());

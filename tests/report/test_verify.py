@@ -208,7 +208,7 @@ def test_energy_is_worked_out_anew(tmp_path: Path) -> None:
         record = written(replace(made, groups=groups), tmp_path / f"{source}.jsonl")
         assert number_problems(record) == []
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(energy, "student_t_975", lambda degrees: 2.0)
+            patch.setattr(energy, "t_half_width", lambda values: 2.0 * stats.t_half_width(values))
             assert any("energy.gross_j_per_step.low" in problem for problem in number_problems(record))
 
 

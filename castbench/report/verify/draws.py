@@ -82,13 +82,13 @@ def group_draws(windows: Mapping[str, Sequence[float | None]], seed: int, key: s
 
 
 def widened(number: Number, doubt: float, seed: int, name: str) -> Number:
-    """Every draw moved up or down by a relative doubt, the direction by a coin per draw."""
+    """Every draw multiplied or divided by 1 plus a relative doubt, which of the two by a coin per draw."""
     if number.draws is None:
         return number
     up = _generator(seed, name).integers(0, 2, COUNT) == 1
     draws = number.draws.copy()
     draws[up] *= 1 + doubt
-    draws[~up] *= 1 - doubt
+    draws[~up] /= 1 + doubt
     return Number(number.value, draws)
 
 
