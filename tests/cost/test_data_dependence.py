@@ -34,7 +34,7 @@ def test_time_that_depends_on_the_data_widens_the_range(ratio: float) -> None:
     assert found is not None
     assert found.low is not None
     assert found.high is not None
-    assert found.low == pytest.approx(0.8 * found.value, rel=0.02)
+    assert found.low == pytest.approx(found.value / 1.2, rel=0.02)
     assert found.high == pytest.approx(1.2 * found.value, rel=0.02)
     assert Caveat.DATA_DEPENDENT in cast_of(ratio).caveats
 

@@ -110,7 +110,7 @@ def test_the_held_out_point_states_the_error_and_widens_the_range() -> None:
     assert arm.interpolation_error == pytest.approx(1 / 1.1 - 1)
     s = arm.seconds_per_request
     assert s is not None
-    assert s.low == pytest.approx(s.value * 10 / 11)
+    assert s.low == pytest.approx(s.value * 11 / 12)
     assert s.high == pytest.approx(s.value * 12 / 11)
     assert Caveat.INTERPOLATED in arm.caveats
 
