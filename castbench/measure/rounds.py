@@ -89,7 +89,7 @@ class Rounds:
         index = self._attempts.begun
         began = self._rig.now_s()
         samples: list[Sample] = []
-        for place, arm in enumerate(round_order(self._plan, self._group, self.alive, self._purpose, index)):
+        for place, arm in enumerate(self._order(str(index))):
             self._follower.doing(arm.label)
             try:
                 samples.append(epoch.window(arm, index, place, self._steps[arm.label]))
@@ -108,7 +108,7 @@ class Rounds:
             self._epoch = self._opened()
             self._epoch_number += 1
             for step in (self._prepare, self._fix_steps):
-                for arm in tuple(self.alive):
+                for arm in self._order(f"epoch {self._epoch_number}"):
                     self._follower.doing(f"preparing {arm.label}")
                     try:
                         step(self._epoch, arm)
@@ -140,6 +140,12 @@ class Rounds:
         self.valid.append(record)
         if len(self.valid) in self._plan.analysis.epoch_ends:
             self.close()
+
+    def _order(self, drawn_for: str) -> list[Arm]:
+        """The arms in an order of their own for a round, and for preparing them in a process: what is built first
+        lies elsewhere in memory, which must not be the same arm every time.
+        """
+        return drawn_order(self._plan, self._group, self.alive, self._purpose, drawn_for)
 
     def _opened(self) -> Epoch:
         """A fresh worker; HardwareError where none can be had after some tries."""
@@ -185,9 +191,11 @@ class Rounds:
             return False
 
 
-def round_order(plan: Plan, group: Group, arms: Sequence[Arm], purpose: Purpose, index: int) -> list[Arm]:
-    """An independent uniform permutation per round, drawn from the seed, the group, the purpose and the round."""
-    which = f"{index}" if purpose == "compare" else f"{purpose}|{index}"
+def drawn_order(plan: Plan, group: Group, arms: Sequence[Arm], purpose: Purpose, drawn_for: str) -> list[Arm]:
+    """An independent uniform permutation, drawn from the seed, the group, the purpose and what it is for: a round by
+    its number, or an epoch.
+    """
+    which = drawn_for if purpose == "compare" else f"{purpose}|{drawn_for}"
     order = list(arms)
     random.Random(f"{plan.served.seed}|{group.key}|{which}").shuffle(order)
     return order

@@ -340,6 +340,25 @@ def test_a_tampered_round_is_found(tmp_path: Path) -> None:
     assert any(not c.ok for c in checks)
 
 
+def test_no_arm_is_always_built_first(tmp_path: Path) -> None:
+    """The order in which a process builds its arms is drawn for it: over some epochs every arm is first once."""
+    built: list[list[str]] = []
+
+    class Recording(FakeEpoch):
+        def prepare(self, arm: Arm) -> Prepared:
+            built[-1].append(arm.label)
+            return super().prepare(arm)
+
+    class RecordingRig(FakeRig):
+        def open_epoch(self, plan: Plan, group: Group, *, one_at_a_time: bool = False) -> FakeEpoch:
+            built.append([])
+            return Recording(self, plan, group)
+
+    record = run(tmp_path, RecordingRig(3))
+    assert {order[0] for order in built} == {arm.label for arm in record.header.plan.arms}
+    assert all(sorted(order) == sorted(built[0]) for order in built)
+
+
 def test_windows_are_sized_only_when_every_arm_is_warm(tmp_path: Path) -> None:
     """Equal arms get equal windows whichever is built first: no step is timed before all arms have run."""
     calls: list[str] = []
