@@ -13,7 +13,7 @@ ROOT = Path(castbench.__file__).parent
 SOURCES = sorted(path for path in ROOT.rglob("*.py") if "profiles" not in path.parts)
 LONGEST_FUNCTION = 40
 TORCH_ROOMS = (
-    "mechanisms/*/module.py", "mechanisms/*/reference.py",
+    "mechanisms/*/module.py", "mechanisms/*/reference.py", "mechanisms/cast/choice.py",
     "mechanisms/dense_reference.py", "mechanisms/*/kernels/*.py",
     "encoder/model.py", "encoder/inputs.py", "encoder/training.py",
     "measure/clock.py", "measure/cpu_clock.py", "measure/cuda.py", "measure/cuda_clock.py",
@@ -41,7 +41,7 @@ def imported_names(tree: ast.AST) -> set[str]:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_a_file_says_what_it_is_for_and_its_functions_are_short(path: Path) -> None:
-    """Every file opens with a docstring, and no function is longer than 40 lines."""
+    """Every file opens with a docstring, and no function outside kernels is longer than 40 lines."""
     tree = ast.parse(path.read_text())
     assert ast.get_docstring(tree), "no module docstring"
     long = {
@@ -50,6 +50,7 @@ def test_a_file_says_what_it_is_for_and_its_functions_are_short(path: Path) -> N
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
         and node.end_lineno is not None
         and node.end_lineno - node.lineno + 1 > LONGEST_FUNCTION
+        and "kernels" not in path.parts
     }
     assert not long
 

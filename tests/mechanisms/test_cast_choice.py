@@ -8,7 +8,7 @@ from torch import Tensor
 
 from castbench.mechanisms.cast import reference as equations
 from castbench.mechanisms.cast import too_few_places
-from castbench.mechanisms.cast.module import Members, best_of_each_cluster, choice_keys, each_token_once
+from castbench.mechanisms.cast.choice import Members, best_of_each_cluster, choice_keys, each_token_once
 from tests.mechanisms.cases import Case, cases
 
 

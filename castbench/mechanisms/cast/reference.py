@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn import functional
 
 if TYPE_CHECKING:
+    from castbench.mechanisms.cast.choice import Members as ChosenMembers
     from castbench.mechanisms.cast.module import CastAttention
-    from castbench.mechanisms.cast.module import Members as ChosenMembers
 
 CHOICE_TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 """How far below a better token's A_g (a probability) a member's may lie, by the dtype that chose it."""
