@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from hypothesis import strategies as st
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from castbench.mechanisms.cast import CastAttention, Clustering
 
-BOTH: tuple[Clustering, ...] = ("top_k", "single_assignment")
+CLUSTERINGS: tuple[Clustering, ...] = get_args(Clustering)
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,9 @@ class Case:
 @st.composite
 def cases(draw: st.DrawFn, clustering: Clustering | None = None) -> Case:
     """Any small problem that can be run."""
-    kind = clustering or draw(st.sampled_from(BOTH))
+    kind = clustering or draw(st.sampled_from(CLUSTERINGS))
     tokens, clusters = draw(st.integers(1, 12)), draw(st.integers(1, 5))
-    fewest = -(-tokens // clusters) if kind == "single_assignment" else 1
+    fewest = 1 if kind == "top_k" else -(-tokens // clusters)
     size = draw(st.none() | st.integers(fewest, 14))
     return Case(
         draw(st.integers(1, 3)), tokens, draw(st.integers(1, 3)), draw(st.integers(1, 4)), clusters, size, kind,

@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from castbench.mechanisms.dense_reference import reference
 from castbench.mechanisms.naive.module import NaiveAttention
 from castbench.mechanisms.sdpa.module import SdpaAttention
-from tests.mechanisms.cases import BOTH, Case, cases, dense, roused
+from tests.mechanisms.cases import CLUSTERINGS, Case, cases, dense, roused
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-10}
 DENSE = [(NaiveAttention, reference), (SdpaAttention, reference)]
@@ -82,7 +82,7 @@ def test_sdpa_asks_for_its_kernel_once_per_kind_of_input(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    "attention", [SdpaAttention(8, 2), *(Case(2, 9, 2, 4, 4, None, kind, 1).module() for kind in BOTH)]
+    "attention", [SdpaAttention(8, 2), *(Case(2, 9, 2, 4, 4, None, kind, 1).module() for kind in CLUSTERINGS)]
 )
 def test_no_fused_kernel_is_asked_for_a_softmax_over_nothing(attention: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every row of a mask handed to PyTorch's kernels reads something: what they do otherwise differs."""

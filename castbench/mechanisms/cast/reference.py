@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from castbench.mechanisms.cast import BALANCED_ROUNDS, scattered
+
 if TYPE_CHECKING:
     from castbench.mechanisms.cast.choice import Members as ChosenMembers
     from castbench.mechanisms.cast.module import CastAttention
@@ -54,20 +56,53 @@ def mixed_row(
     phi_N = (x_NM @ weights["gate.weight"].T + weights["gate.bias"])[:, 0]
     query_NHC = affinities(q_NHD, weights["surrogate_tokens"])
     key_NHC = affinities(k_NHD, weights["surrogate_tokens"])
-    gated_NC = gated_affinity(query_NHC, key_NHC, phi_N).detach()
+    lean_N, query_strength_N, key_strength_N = gates(phi_N) if module.gates else without_gates(phi_N)
+    gated_NC = gated_affinity(query_NHC, key_NHC, lean_N).detach()
     size = min(len(x_NM), module.cluster_size or math.ceil(len(x_NM) / module.num_clusters))
-    choose, check = (top_k, check_top_k) if module.clustering == "top_k" else (single_assignment, check_single)
-    if members is None:
-        members = choose(gated_NC, size)
-    check(gated_NC, size, members, tolerance)
-    shares_NHC = cluster_shares(query_NHC, phi_N, members, width)
+    members = checked_members(module, gated_NC, size, members, tolerance)
+    shares = cluster_shares if module.summaries else own_cluster_shares
+    shares_NHC = shares(query_NHC, query_strength_N, members, width)
     mixed_NHD = torch.zeros_like(v_NHD)
     for c, held in enumerate(members):
-        summary_HD = inter(key_NHC[:, :, c], v_NHD, phi_N, held)
+        summary_HD = inter(key_NHC[:, :, c], v_NHD, key_strength_N, held)
         for n in range(len(x_NM)):
             answer_HD = intra(n, held, q_NHD, k_NHD, v_NHD) if n in held else summary_HD
             mixed_NHD[n] += shares_NHC[n, :, c, None] * answer_HD
     return mixed_NHD.flatten(1)
+
+
+def checked_members(
+    module: CastAttention, gated_NC: Tensor, size: int, members: Members | None, tolerance: float
+) -> Members:
+    """The members that were chosen, if they could be, or else the right ones; ValueError where they could not."""
+    if module.assignment != "learned":
+        right = by_place(module.assignment, len(gated_NC), module.num_clusters, size)
+        if members is not None and members != right:
+            raise ValueError(f"assignment {module.assignment} put tokens {members}, not {right}")
+        return right
+    choose, check = {
+        "top_k": (top_k, check_top_k), "single_assignment": (single_assignment, check_single),
+        "balanced": (balanced, check_once),
+    }[module.clustering]  # fmt: skip
+    chosen = choose(gated_NC, size) if members is None else members
+    check(gated_NC, size, chosen, tolerance)
+    return chosen
+
+
+def by_place(assignment: str, tokens: int, clusters: int, size: int) -> Members:
+    """Tokens in their own order, or scattered, cut into clusters of `size`."""
+    order = sorted(range(tokens), key=scattered) if assignment == "random" else list(range(tokens))
+    return [order[c * size : (c + 1) * size] for c in range(clusters)]
+
+
+def gates(phi_N: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """sigmoid(phi), and the strengths g(phi) of queries and g(−phi) of keys.  †"""
+    return torch.sigmoid(phi_N), functional.softplus(phi_N) + 1, functional.softplus(-phi_N) + 1
+
+
+def without_gates(phi_N: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The ablation: queries and keys count alike for the choice, and every strength is 1."""
+    return torch.full_like(phi_N, 0.5), torch.ones_like(phi_N), torch.ones_like(phi_N)
 
 
 def affinities(token_NHD: Tensor, surrogate_CHD: Tensor) -> Tensor:
@@ -78,15 +113,10 @@ def affinities(token_NHD: Tensor, surrogate_CHD: Tensor) -> Tensor:
     ])  # fmt: skip
 
 
-def gated_affinity(query_NHC: Tensor, key_NHC: Tensor, phi_N: Tensor) -> Tensor:
+def gated_affinity(query_NHC: Tensor, key_NHC: Tensor, lean_N: Tensor) -> Tensor:
     """A_g = sigmoid(phi)·f(Σ_h A_q) + (1 − sigmoid(phi))·f(Σ_h A_k), f the softmax over clusters, NC.  †"""
-    lean_N1 = torch.sigmoid(phi_N)[:, None]
+    lean_N1 = lean_N[:, None]
     return lean_N1 * query_NHC.sum(1).softmax(-1) + (1 - lean_N1) * key_NHC.sum(1).softmax(-1)
-
-
-def gate_strength(t: Tensor) -> Tensor:
-    """g(t) = softplus(t) + 1.  †"""
-    return functional.softplus(t) + 1
 
 
 def top_k(gated_NC: Tensor, size: int) -> Members:
@@ -124,18 +154,48 @@ def check_top_k(gated_NC: Tensor, size: int, members: Members, tolerance: float)
                 raise ValueError(f"token {n} is in cluster {c} with A_g = {float(gated_NC[n, c]):.4g}, below {bar:.4g}")
 
 
+def balanced(gated_NC: Tensor, size: int, rounds: int = BALANCED_ROUNDS) -> Members:
+    """A token asks the cluster it likes best (ties: the lower) of those whose bar its A_g reaches.
+
+    A cluster asked by `size` or more puts its bar to the A_g of the size-th best (ties: lower tokens are better).
+    After the last round the `size` best stay; the others, by cluster and there the best first, fill up the clusters.
+    """
+    values, clusters = gated_NC.tolist(), gated_NC.shape[1]
+    bars: list[float] = [-1.0] * clusters
+    asking: Members = []
+    for _ in range(rounds):
+        asking = [[] for _ in range(clusters)]
+        for n, row in enumerate(values):
+            liked = max((value, -c) for c, value in enumerate(row) if value >= bars[c])
+            asking[-liked[1]].append(n)
+        for c, tokens in enumerate(asking):
+            tokens.sort(key=lambda n, c=c: (-values[n][c], n))  # type: ignore[misc]  # c of this very turn
+            if len(tokens) >= size:
+                bars[c] = values[tokens[size - 1]][c]
+    members = [tokens[:size] for tokens in asking]
+    for n in [n for tokens in asking for n in tokens[size:]]:
+        next(held for held in members if len(held) < size).append(n)
+    return members
+
+
+def check_once(gated_NC: Tensor, size: int, members: Members, tolerance: float) -> None:
+    """ValueError unless every token is in one cluster and none holds more than `size`."""
+    if sorted(n for held in members for n in held) != list(range(len(gated_NC))):
+        raise ValueError("a token was left out or placed twice")
+    for c, held in enumerate(members):
+        if len(held) > size:
+            raise ValueError(f"cluster {c} holds {len(held)} tokens, above {size}")
+
+
 def check_single(gated_NC: Tensor, size: int, members: Members, tolerance: float) -> None:
     """ValueError unless every token is in one cluster, none above `size`, and no pair clearly rather joined.
 
     A token would rather be in another cluster, and that cluster rather had the token, only where it has room or a
     member worse than the token: the greedy assignment has no such pair.
     """
+    check_once(gated_NC, size, members, tolerance)
     home = {n: c for c, held in enumerate(members) for n in held}
-    if sorted(n for held in members for n in held) != list(range(len(gated_NC))):
-        raise ValueError("single_assignment left a token out or placed it twice")
     for c, held in enumerate(members):
-        if len(held) > size:
-            raise ValueError(f"cluster {c} holds {len(held)} tokens, above {size}")
         worst = min((float(gated_NC[n, c]) for n in held), default=0.0) if len(held) == size else 0.0
         for n in range(len(gated_NC)):
             if float(gated_NC[n, c]) > max(worst, float(gated_NC[n, home[n]])) + tolerance:
@@ -144,10 +204,19 @@ def check_single(gated_NC: Tensor, size: int, members: Members, tolerance: float
                 )
 
 
-def cluster_shares(query_NHC: Tensor, phi_N: Tensor, members: Members, width: int) -> Tensor:
+def own_cluster_shares(query_NHC: Tensor, strength_N: Tensor, members: Members, width: int) -> Tensor:
+    """The ablation without summaries: the same softmax over the clusters that hold the token; 0 for a token in none."""
+    shares_NHC = torch.zeros_like(query_NHC)
+    for n in range(len(query_NHC)):
+        own = [c for c, tokens in enumerate(members) if n in tokens]
+        shares_NHC[n][:, own] = (query_NHC[n][:, own] * strength_N[n] / math.sqrt(width)).softmax(-1)
+    return shares_NHC
+
+
+def cluster_shares(query_NHC: Tensor, strength_N: Tensor, members: Members, width: int) -> Tensor:
     """A_sum = softmax over the clusters that have members of A_q·g(phi)/√D, NHC; 0 for the others.  †"""
     held = [c for c, tokens in enumerate(members) if tokens]
-    logits_NHC = query_NHC[:, :, held] * gate_strength(phi_N)[:, None, None] / math.sqrt(width)
+    logits_NHC = query_NHC[:, :, held] * strength_N[:, None, None] / math.sqrt(width)
     shares_NHC = torch.zeros_like(query_NHC)
     shares_NHC[:, :, held] = logits_NHC.softmax(-1)
     return shares_NHC
@@ -159,9 +228,9 @@ def intra(n: int, held: list[int], q_NHD: Tensor, k_NHD: Tensor, v_NHD: Tensor) 
     return torch.einsum("hk,khd->hd", score_HK.softmax(-1), v_NHD[held])
 
 
-def inter(key_NH: Tensor, v_NHD: Tensor, phi_N: Tensor, held: list[int]) -> Tensor:
+def inter(key_NH: Tensor, v_NHD: Tensor, strength_N: Tensor, held: list[int]) -> Tensor:
     """R_inter[c] = softmax over the members i of A_k[i,h,c]·g(−phi_i)/√D, times their v, HD; 0 without members.  †"""
-    logits_KH = key_NH[held] * gate_strength(-phi_N[held])[:, None] / math.sqrt(v_NHD.shape[-1])
+    logits_KH = key_NH[held] * strength_N[held][:, None] / math.sqrt(v_NHD.shape[-1])
     return torch.einsum("kh,khd->hd", logits_KH.softmax(0), v_NHD[held])
 
 
