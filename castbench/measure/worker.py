@@ -80,6 +80,8 @@ def _answer(command: Callable[..., Any], arguments: dict[str, Any]) -> tuple[Any
         return ("failed", failure.status, failure.reason, failure.epoch_lost)
     except (MemoryError, torch.OutOfMemoryError) as error:
         return ("failed", Status.OOM, _first_line(error), False)
+    except NotImplementedError as error:  # what a mechanism cannot do here, in its own words
+        return ("failed", Status.UNSUPPORTED, _first_line(error), False)
     except Exception as error:
         if (fault := regimes.compile_fault(error)) is not None:
             return ("failed", Status.UNSUPPORTED, fault, False)

@@ -245,6 +245,16 @@ def test_training_is_a_whole_step(tmp_path: Path) -> None:
         assert (whole[label].mean_step_s or 0) > (forward[label].mean_step_s or 1)
 
 
+def test_an_implementation_that_cannot_run_here_is_a_row_with_its_reason(tmp_path: Path) -> None:
+    """CAST's Triton kernels on a CPU: unsupported in their own words, and the same mechanism in torch is measured."""
+    torch_cast = MechanismChoice("cast", (("num_clusters", 8),), "cast")
+    triton_cast = MechanismChoice("cast", (("num_clusters", 8), ("impl", "triton")), "cast-triton")
+    found = by_label(run(tmp_path, MechanismChoice("sdpa"), torch_cast, triton_cast, lengths=from_shares([(64, 1.0)])))
+    assert found["cast-triton"].status is Status.UNSUPPORTED
+    assert (found["cast-triton"].reason or "").startswith("impl: triton cannot run here: ")
+    assert found["cast"].status is Status.OK
+
+
 def test_asking_for_a_device_that_is_not_there_says_so() -> None:
     """A CUDA device beyond those there are is a sentence that names the way out."""
     from castbench.errors import HardwareError

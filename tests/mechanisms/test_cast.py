@@ -205,7 +205,8 @@ def test_names_and_shapes_of_weights_are_fixed() -> None:
     [
         ({"causal": True}, "causal form of CAST is not there yet"),
         ({"clustering": "k_means"}, "clustering: expected 'top_k' or 'single_assignment' or 'balanced', got 'k_means'"),
-        ({"impl": "triton"}, "impl: expected 'auto' or 'reference' or 'torch', got 'triton'"),
+        ({"impl": "cuda"}, "impl: expected 'auto' or 'reference' or 'torch' or 'triton', got 'cuda'"),
+        ({"impl": "triton", "summaries": False}, "summaries: the Triton kernels always add them"),
         ({"num_heads": 3}, "embed_dim: expected a multiple of num_heads = 3, got 8"),
         ({"num_clusters": 0}, "num_clusters: expected a whole number of at least 1, got 0"),
         ({"cluster_size": 0}, "cluster_size: expected a whole number of at least 1, got 0"),

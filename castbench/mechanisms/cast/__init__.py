@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from castbench.mechanisms.cast.module import CastAttention
 
 Clustering = Literal["top_k", "single_assignment", "balanced"]
-Impl = Literal["auto", "reference", "torch"]
+Impl = Literal["auto", "reference", "torch", "triton"]
 Assignment = Literal["learned", "contiguous", "random"]
 
 __all__ = ["SPEC", "CastAttention", "CastParams"]
@@ -41,7 +41,8 @@ class CastParams:
     clustering    top_k: every cluster takes its K best tokens;
                   single_assignment: every token joins one cluster;
                   balanced: the same in few rounds, nearly
-    impl          which implementation runs; auto takes the fastest
+    impl          which implementation runs: torch, triton (CUDA) or
+                  reference; auto is torch
     assignment    what an ablation puts in place of the learned choice:
                   contiguous chunks of tokens, or tokens at random
     summaries     false: an ablation without the clusters' summaries
@@ -61,6 +62,8 @@ class CastParams:
             if getattr(self, name) not in get_args(known):
                 options = " or ".join(map(repr, get_args(known)))
                 raise ValueError(f"{name}: expected {options}, got {getattr(self, name)!r}")
+        if self.impl == "triton" and not self.summaries:
+            raise ValueError("summaries: the Triton kernels always add them; use impl: torch for an ablation without")
         for name in ("num_clusters", "cluster_size"):
             value = getattr(self, name)
             if isinstance(value, int) and value < 1:

@@ -38,7 +38,7 @@ class CastAttention(nn.Module):
     a token's results of several clusters are added in no fixed order; where every token is in one cluster it is.
 
     Raises ValueError for parameters that do not fit, and in `forward` where tokens that must each be in a cluster lack
-    places, and where a named `impl` cannot run.
+    places; NotImplementedError where `impl="triton"` cannot run on the input's device or in its dtype.
     """
 
     def __init__(
@@ -94,7 +94,9 @@ class CastAttention(nn.Module):
     def choose(self, x_BNM: Tensor, key_padding_mask_BN: Tensor | None = None) -> Members:
         """The members `forward` chooses for this input."""
         qkv_BNX, gates = self.in_proj(x_BNM), self._gates(x_BNM)
-        return self._members(qkv_BNX, self._query_affinities(qkv_BNX), gates, key_padding_mask_BN)
+        by_triton = self.impl == "triton"  # the same sum in the same order as in its forward pass
+        query_TC = self._summed_affinities(qkv_BNX, 0) if by_triton else self._query_affinities(qkv_BNX).sum(0)
+        return self._members(qkv_BNX, query_TC, gates, key_padding_mask_BN)
 
     def describe(self, x_BNM: Tensor, key_padding_mask_BN: Tensor | None = None) -> dict[str, float]:
         """What the clusters do with an input: clusters and places per cluster, and how real tokens share them.
@@ -127,12 +129,27 @@ class CastAttention(nn.Module):
     def _mixed(self, x_BNM: Tensor, mask_BN: Tensor | None) -> Tensor:
         """R_BNM. Its q, k and v are let go before out_proj needs memory for y."""
         qkv_BNX, gates = self.in_proj(x_BNM), self._gates(x_BNM)
+        if self.impl == "triton":
+            return self._by_triton(qkv_BNX, gates, mask_BN)
         query_HTC = self._query_affinities(qkv_BNX)
-        members = self._members(qkv_BNX, query_HTC, gates, mask_BN)
+        members = self._members(qkv_BNX, query_HTC.detach().sum(0), gates, mask_BN)
         self.ran_as = "torch"
         share_HTC = cluster_shares(query_HTC, gates, members, with_summaries=self.summaries)
         del query_HTC
         return mix(qkv_BNX, share_HTC, self.surrogate_tokens, gates, members, with_summaries=self.summaries)
+
+    def _by_triton(self, qkv_BNX: Tensor, gates: Gates, mask_BN: Tensor | None) -> Tensor:
+        """R_BNM by kernels that read members by index; A_q is never kept, only its sum over heads for the choice."""
+        from castbench.mechanisms.cast import kernels
+
+        reason = kernels.why_not(qkv_BNX.device, qkv_BNX.dtype, self.head_dim)
+        if reason is not None:
+            raise NotImplementedError(f"impl: triton cannot run here: {reason}")
+        members = self._members(qkv_BNX, self._summed_affinities(qkv_BNX, 0), gates, mask_BN)
+        self.ran_as = "triton"
+        return kernels.mix(
+            qkv_BNX, self.surrogate_tokens, gates.query_strength_BN, gates.key_strength_BN, members
+        )  # fmt: skip
 
     def _gates(self, x_BNM: Tensor) -> Gates:
         """What phi = gate(x) decides per token, in at least float32; constants where gates are off."""
@@ -150,7 +167,13 @@ class CastAttention(nn.Module):
         return torch.bmm(wide(query_HTD), surrogate_HDC)
 
     @torch.no_grad()
-    def _members(self, qkv_BNX: Tensor, query_HTC: Tensor, gates: Gates, mask_BN: Tensor | None) -> Members:
+    def _summed_affinities(self, qkv_BNX: Tensor, part: int) -> Tensor:
+        """Σ_h A_q (part 0) or Σ_h A_k (part 1), TC: one GEMM, since a sum over heads is a product over all of M."""
+        part_TM = wide(qkv_BNX.view(-1, 3, self.embed_dim)[:, part])
+        return part_TM @ wide(self.surrogate_tokens).flatten(1).T
+
+    @torch.no_grad()
+    def _members(self, qkv_BNX: Tensor, query_TC: Tensor, gates: Gates, mask_BN: Tensor | None) -> Members:
         """G(A_g): indices, without gradient; or, for an ablation, what does not look at the tokens."""
         batch, length, _ = qkv_BNX.shape
         places = row_cluster_size(length, self.num_clusters, self.cluster_size)
@@ -161,9 +184,7 @@ class CastAttention(nn.Module):
             return by_place(
                 self.assignment, padding_BN, full_B if sizes_B is None else sizes_B, self.num_clusters, places
             )
-        key_TM = wide(qkv_BNX.view(batch * length, 3, self.embed_dim)[:, 1])
-        summed_key_TC = key_TM @ wide(self.surrogate_tokens).flatten(1).T
-        gated_TC = gated_affinity(query_HTC.sum(0), summed_key_TC, gates.lean_BN.reshape(-1))
+        gated_TC = gated_affinity(query_TC, self._summed_affinities(qkv_BNX, 1), gates.lean_BN.reshape(-1))
         key_BNC = choice_keys(gated_TC.view(batch, length, -1), mask_BN)
         self._require_places(length, mask_BN)
         return CHOOSERS[self.clustering](key_BNC, places, sizes_B)
