@@ -14,7 +14,7 @@ SOURCES = sorted(path for path in ROOT.rglob("*.py") if "profiles" not in path.p
 LONGEST_FUNCTION = 40
 TORCH_ROOMS = (
     "mechanisms/*/module.py", "mechanisms/*/reference.py", "mechanisms/cast/choice.py",
-    "mechanisms/cast/mixing.py", "mechanisms/cast/ablation.py",
+    "mechanisms/cast/mixing.py", "mechanisms/cast/sliced.py", "mechanisms/cast/ablation.py",
     "mechanisms/dense_reference.py", "mechanisms/*/kernels/*.py",
     "encoder/model.py", "encoder/inputs.py", "encoder/training.py",
     "measure/clock.py", "measure/cpu_clock.py", "measure/cuda.py", "measure/cuda_clock.py",

@@ -10,6 +10,7 @@ from pathlib import Path
 from time import perf_counter
 
 import pytest
+import torch
 
 from benchmarks import kernel_report
 from benchmarks.kernel_report import KERNELS, Code, Compiler, Question, Shape
@@ -21,6 +22,8 @@ pytestmark = [
 PINNED_ARCHS = (80, 89, 90, 100)
 WITH_PRODUCTS = tuple(kernel for kernel in KERNELS if kernel != "summaries")
 """`summaries` has one query per cluster and head: nothing for a matrix unit, whose least block is 16 rows."""
+
+THAT_READ_TAKEN = ("summaries", "within", "within_to_queries", "within_to_keys")
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +37,12 @@ def compiler() -> Iterator[Compiler]:
 def test_bf16_heads_of_64_compile_without_spills_and_with_tensor_cores(
     compiler: Compiler, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """On sm_80, 89, 90 and 100 no kernel spills registers, and all with products of blocks use matrix units."""
+    """On sm_80, 89, 90 and 100 no kernel spills registers, with and without padding, and all with products of blocks
+    use matrix units.
+    """
     began = perf_counter()
-    codes = [compiler.ask(Question(k, "bf16", arch, Shape())) for k in KERNELS for arch in PINNED_ARCHS]
+    variants = [(kernel, False) for kernel in KERNELS] + [(kernel, True) for kernel in THAT_READ_TAKEN]
+    codes = [compiler.ask(Question(k, "bf16", arch, Shape(), m)) for k, m in variants for arch in PINNED_ARCHS]
     with capsys.disabled():
         print(f" [{len(codes)} compilations in {perf_counter() - began:.0f} s]", end="")
     assert [code for code in codes if code.failure is not None] == []
@@ -45,8 +51,10 @@ def test_bf16_heads_of_64_compile_without_spills_and_with_tensor_cores(
     assert all(code.shared_bytes is not None and code.shared_bytes <= 99 * 1024 for code in codes)
 
 
-@pytest.mark.parametrize("shape", [Shape(1, 1, 1, 16, 1), Shape(1, 100, 1, 80, 70), Shape(2, 4096, 8, 128, 4)])
-@pytest.mark.parametrize("dtype", ["bf16", "fp32"])
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [(Shape(1, 1, 1, 16, 1), "bf16"), (Shape(1, 100, 1, 80, 70), "fp32"), (Shape(2, 4096, 8, 128, 4), "bf16")],
+)
 def test_any_shape_compiles(compiler: Compiler, shape: Shape, dtype: str) -> None:
     """Sides of 1, which Triton makes constants, head widths off a power of two and the widest heads all compile."""
     codes = [compiler.ask(Question(kernel, dtype, 90, shape, masked=True)) for kernel in KERNELS]
@@ -64,6 +72,34 @@ def test_a_compilation_that_hangs_or_fails_is_a_row() -> None:
     assert wrong.failure.startswith("KeyError")
     assert compiler.ask(question).failure is None
     compiler.close()
+
+
+@pytest.mark.parametrize("shape", [Shape(), Shape(1, 1, 1, 16, 1), Shape(3, 100, 5, 48, 7)])
+@pytest.mark.parametrize("masked", [False, True])
+def test_what_is_inspected_is_what_triton_would_compile(shape: Shape, masked: bool) -> None:
+    """Types, constants and divisibility are those that Triton itself finds in a launch's arguments for a GPU."""
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import make_backend
+    from triton.runtime.jit import create_function_from_signature
+
+    backend = make_backend(GPUTarget("cuda", 90, 32))
+    for step in kernel_report.launches(shape, torch.bfloat16, masked=masked).values():
+        kernel = step.kernel
+        bind = create_function_from_signature(kernel.signature, kernel.params, backend)
+        found = bind(**step.arguments, **step.constants, **step.options)
+        _, types, constants, attributes = kernel._pack_args(backend, step.options, *found)
+        ours = kernel_report.signature(step)
+        assert ours[0] == types
+        assert {(kernel.arg_names.index(name),): value for name, value in ours[1].items()} == constants
+        assert ours[2] == {place: value for place, value in attributes.items() if value}
+
+
+@pytest.mark.parametrize("clusters", [1, 8, 64, 512, 4096])
+def test_no_buffer_grows_with_tokens_times_clusters(clusters: int) -> None:
+    """The largest tensor of both passes is as large as q, k and v, whatever the number of clusters."""
+    steps = kernel_report.launches(Shape(1, 4096, 8, 64, clusters), torch.bfloat16, masked=True)
+    tensors = [value for step in steps.values() for value in step.arguments.values() if isinstance(value, torch.Tensor)]
+    assert max(tensor.numel() for tensor in tensors) == 3 * 4096 * 512
 
 
 def test_work_is_the_formula_of_the_mechanism() -> None:

@@ -23,7 +23,8 @@ from castbench.mechanisms.cast.choice import (
     each_token_once,
     each_token_once_balanced,
 )
-from castbench.mechanisms.cast.mixing import Gates, cluster_shares, gate_strength, gated_affinity, mix, wide
+from castbench.mechanisms.cast.mixing import Gates, gate_strength, gated_affinity, mix, wide
+from castbench.mechanisms.cast.sliced import first_look, mix_sliced
 
 CHOOSERS: dict[Clustering, Callable[[Tensor, int, Tensor | None], Members]] = {
     "top_k": best_of_each_cluster, "single_assignment": each_token_once, "balanced": each_token_once_balanced,
@@ -92,10 +93,12 @@ class CastAttention(nn.Module):
 
     @torch.no_grad()
     def choose(self, x_BNM: Tensor, key_padding_mask_BN: Tensor | None = None) -> Members:
-        """The members `forward` chooses for this input."""
+        """The members `forward` chooses for this input without gradients."""
         qkv_BNX, gates = self.in_proj(x_BNM), self._gates(x_BNM)
-        by_triton = self.impl == "triton"  # the same sum in the same order as in its forward pass
-        query_TC = self._summed_affinities(qkv_BNX, 0) if by_triton else self._query_affinities(qkv_BNX).sum(0)
+        if self.impl == "triton":  # the same sum in the same order as in its forward pass
+            query_TC = self._summed_affinities(qkv_BNX, 0)
+        else:
+            query_TC = first_look(qkv_BNX, self.surrogate_tokens, gates)[0].flatten(0, 1)
         return self._members(qkv_BNX, query_TC, gates, key_padding_mask_BN)
 
     def describe(self, x_BNM: Tensor, key_padding_mask_BN: Tensor | None = None) -> dict[str, float]:
@@ -131,12 +134,16 @@ class CastAttention(nn.Module):
         qkv_BNX, gates = self.in_proj(x_BNM), self._gates(x_BNM)
         if self.impl == "triton":
             return self._by_triton(qkv_BNX, gates, mask_BN)
+        self.ran_as = "torch"
+        if not torch.is_grad_enabled():
+
+            def choose(query_TC: Tensor) -> Members:
+                return self._members(qkv_BNX, query_TC, gates, mask_BN)
+
+            return mix_sliced(qkv_BNX, self.surrogate_tokens, gates, choose, with_summaries=self.summaries)
         query_HTC = self._query_affinities(qkv_BNX)
         members = self._members(qkv_BNX, query_HTC.detach().sum(0), gates, mask_BN)
-        self.ran_as = "torch"
-        share_HTC = cluster_shares(query_HTC, gates, members, with_summaries=self.summaries)
-        del query_HTC
-        return mix(qkv_BNX, share_HTC, self.surrogate_tokens, gates, members, with_summaries=self.summaries)
+        return mix(qkv_BNX, query_HTC, self.surrogate_tokens, gates, members, with_summaries=self.summaries)
 
     def _by_triton(self, qkv_BNX: Tensor, gates: Gates, mask_BN: Tensor | None) -> Tensor:
         """R_BNM by kernels that read members by index; A_q is never kept, only its sum over heads for the choice."""
