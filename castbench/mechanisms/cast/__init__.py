@@ -18,7 +18,7 @@ Assignment = Literal["learned", "contiguous", "random"]
 
 __all__ = ["SPEC", "CastAttention", "CastParams"]
 
-SLICE_BYTES = {"cpu": 4 * 1024**2, "cuda": 256 * 1024**2}
+SLICE_BYTES = {"cpu": 3 * 512 * 1024, "cuda": 256 * 1024**2}
 """Gathered q, k, v per slice of clusters in inference: about a core's L2 on CPUs, few launches on GPUs."""
 BALANCED_ROUNDS = 6
 """Rounds of `balanced`. In benchmarks/assignment.py 96 % or more of the tokens are then where single_assignment puts
@@ -122,8 +122,8 @@ def resolve(params: CastParams, mix: LengthMix) -> CastParams:
 def work(params: CastParams, problem: Problem) -> KernelWork:
     """Projections, and per batch element C·K·M·(4K + 2) + 6·N·M·C FLOPs: N·M·(4K + 6C + 2) where C·K = N.
 
-    4K: attention within clusters. 2: the summaries. 6C: affinities of queries and of keys, and the weighted sum of
-    the summaries. The gate's 2·N·M are left out. Gathered: q, k, v of the members read and written, their results
+    4K: attention within clusters. 2: the summaries (`torch` spends 2·H on them, see mixing.py). 6C: affinities of
+    queries and of keys, and the weighted sum of the summaries. The gate's 2·N·M are left out. Gathered: q, k, v of the members read and written, their results
     written and added. Affinities are float32.
     """
     clusters, size = _sizes(params, problem)
@@ -143,13 +143,14 @@ def work(params: CastParams, problem: Problem) -> KernelWork:
 
 
 def _activation_bytes(affinity_bytes: float, member_bytes: float, *, training: bool) -> float:
-    """Memory beyond the rows: affinities, and the gathered q, k, v, another copy of v and two results per member.
+    """Memory beyond the rows: affinities, and the gathered q, k, v and two results per member.
 
-    Inference turns A_q into A_sum in its place and works through the clusters in slices; training keeps all there is.
+    Inference keeps A_q where it is small, here counted as half of it, and works through the clusters in slices;
+    training keeps all there is.
     """
     if training:
-        return 2 * affinity_bytes + 6 * member_bytes
-    return affinity_bytes + 2 * min(3 * member_bytes, SLICE_BYTES["cuda"])
+        return 2 * affinity_bytes + 5 * member_bytes
+    return affinity_bytes / 2 + 2 * min(3 * member_bytes, SLICE_BYTES["cuda"])
 
 
 def weights(params: CastParams, embed_dim: int, num_heads: int) -> int:

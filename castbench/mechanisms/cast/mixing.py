@@ -11,9 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from castbench.mechanisms.cast.choice import Members
@@ -63,6 +65,28 @@ def wide(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
+class QueriesAndRows(torch.autograd.Function):
+    """q of all tokens, TM, and q, k and v of every place, PX; with one buffer for the gradient of q, k and v, where
+    autograd by itself makes one for each and adds them up.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, qkv_TX: Tensor, token_P: Tensor, width: int) -> tuple[Tensor, Tensor]:
+        """A copy of q, and a gather."""
+        ctx.save_for_backward(token_P)
+        ctx.shape = qkv_TX.shape
+        return qkv_TX[:, :width].contiguous(), qkv_TX.index_select(0, token_P)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_query_TM: Tensor, d_rows_PX: Tensor) -> tuple[Tensor, None, None]:
+        """Both added into one buffer."""
+        [token_P] = ctx.saved_tensors
+        d_qkv_TX = d_rows_PX.new_zeros(ctx.shape)
+        d_qkv_TX[:, : d_query_TM.shape[1]] = d_query_TM
+        return d_qkv_TX.index_add_(0, token_P, d_rows_PX), None, None
+
+
 def cluster_shares(query_HTC: Tensor, gates: Gates, left_out_TC: Tensor | None) -> Tensor:
     """A_sum: softmax over clusters of A_q·g(phi)/√D; nothing for what is left out.  †"""
     logits_HTC = query_HTC * gates.query_strength_BN.reshape(-1, 1)
@@ -73,8 +97,8 @@ def cluster_shares(query_HTC: Tensor, gates: Gates, left_out_TC: Tensor | None) 
 
 
 def mix(
-    qkv_BNX: Tensor, query_HTC: Tensor, surrogate_CHD: Tensor, gates: Gates, members: Members, *, with_summaries: bool
-) -> Tensor:
+    qkv_BNX: Tensor, surrogate_CHD: Tensor, gates: Gates, members: Members, *, with_summaries: bool
+) -> Tensor:  # fmt: skip
     """R_BNM: for every token its own clusters' attention and all other clusters' summaries.
 
     The summaries of all clusters are added by one batched GEMM; where a cluster holds the token, its summary is taken
@@ -82,11 +106,15 @@ def mix(
     """
     batch, length, _ = qkv_BNX.shape
     clusters, heads, width = surrogate_CHD.shape
-    share_HTC = cluster_shares(query_HTC, gates, left_out(members, gates, with_summaries=with_summaries))
     [part] = slices_of(qkv_BNX, members, clusters)
-    rows_GK3HD = gathered(qkv_BNX, surrogate_CHD, part)
-    own_GKHD = attention_within(rows_GK3HD, part)
-    summary_GHD = summaries_of(rows_GK3HD, surrogate_CHD, gates, part)
+    query_TM, rows_PX = QueriesAndRows.apply(  # type: ignore[no-untyped-call]
+        qkv_BNX.flatten(0, 1), part.token_P, heads * width
+    )
+    query_HTC = torch.bmm(wide(query_TM.view(-1, heads, width).transpose(0, 1)), wide(surrogate_CHD).permute(1, 2, 0))
+    share_HTC = cluster_shares(query_HTC, gates, left_out(members, gates, with_summaries=with_summaries))
+    q_GKHD, k_GKHD, v_GKHD = rows_PX.view(-1, part.places, 3, heads, width).unbind(2)
+    own_GKHD = attention_within(q_GKHD, k_GKHD, v_GKHD, part)
+    summary_GHD = summaries_of(k_GKHD, v_GKHD, surrogate_CHD, gates, part)
     if with_summaries:
         own_GKHD = own_GKHD - summary_GHD.unsqueeze(1)
     own_GKHD = own_GKHD * _own_shares(share_HTC, part).to(qkv_BNX.dtype)
@@ -111,32 +139,25 @@ def slices_of(qkv_BNX: Tensor, members: Members, step: int) -> Iterator[Slice]:
         yield Slice(at, Members(members.index[:, at], taken), (members.index[:, at] + row_B11).flatten())
 
 
-def gathered(qkv_BNX: Tensor, surrogate_CHD: Tensor, part: Slice) -> Tensor:
-    """q, k and v of every place, moved by one gather, GK3HD."""
-    _, heads, width = surrogate_CHD.shape
-    rows_PX = qkv_BNX.view(-1, qkv_BNX.shape[-1]).index_select(0, part.token_P)
-    return rows_PX.view(-1, part.places, 3, heads, width)
-
-
-def attention_within(rows_GK3HD: Tensor, part: Slice) -> Tensor:
+def attention_within(q_GKHD: Tensor, k_GKHD: Tensor, v_GKHD: Tensor, part: Slice) -> Tensor:
     """R_intra, GKHD: attention among the members of a cluster, per head."""
-    q_GHKD, k_GHKD, v_GHKD = rows_GK3HD.permute(2, 0, 3, 1, 4)
+    q_GHKD, k_GHKD, v_GHKD = (token_GKHD.transpose(1, 2) for token_GKHD in (q_GKHD, k_GKHD, v_GKHD))
     mask_G11K = _readable(part.members)
     return functional.scaled_dot_product_attention(q_GHKD, k_GHKD, v_GHKD, attn_mask=mask_G11K).transpose(1, 2)
 
 
-def summaries_of(rows_GK3HD: Tensor, surrogate_CHD: Tensor, gates: Gates, part: Slice) -> Tensor:
+def summaries_of(k_GKHD: Tensor, v_GKHD: Tensor, surrogate_CHD: Tensor, gates: Gates, part: Slice) -> Tensor:
     """R_inter, GHD: v summed by a_inter, the softmax over the members of A_k·g(−phi)/√D.  †
 
     Every head's weights meet all heads' values, and only the diagonal is kept: that is 2·H·M FLOPs per token, a
     fraction of the rest, where a product per head would first have to copy v.
     """
-    groups, places, _, heads, width = rows_GK3HD.shape
-    logits_GKH = own_scores(rows_GK3HD[:, :, 1], surrogate_CHD, gates.key_strength_BN, part)
+    groups, places, heads, width = v_GKHD.shape
+    logits_GKH = own_scores(k_GKHD, surrogate_CHD, gates.key_strength_BN, part)
     if part.members.taken is not None:
         logits_GKH = logits_GKH.masked_fill(~part.taken_GK1, torch.finfo(logits_GKH.dtype).min)
-    weight_GHK = logits_GKH.transpose(1, 2).softmax(-1).to(rows_GK3HD.dtype)
-    crossed_GHM = torch.bmm(weight_GHK, rows_GK3HD[:, :, 2].reshape(groups, places, heads * width))
+    weight_GHK = logits_GKH.transpose(1, 2).softmax(-1).to(v_GKHD.dtype)
+    crossed_GHM = torch.bmm(weight_GHK, v_GKHD.reshape(groups, places, heads * width))
     return crossed_GHM.view(groups, heads, heads, width).diagonal(dim1=1, dim2=2).transpose(1, 2)
 
 

@@ -24,7 +24,7 @@ from castbench.mechanisms.cast.choice import (
     each_token_once_balanced,
 )
 from castbench.mechanisms.cast.mixing import Gates, gate_strength, gated_affinity, mix, wide
-from castbench.mechanisms.cast.sliced import first_look, mix_sliced
+from castbench.mechanisms.cast.sliced import Scores, mix_sliced
 
 CHOOSERS: dict[Clustering, Callable[[Tensor, int, Tensor | None], Members]] = {
     "top_k": best_of_each_cluster, "single_assignment": each_token_once, "balanced": each_token_once_balanced,
@@ -98,7 +98,7 @@ class CastAttention(nn.Module):
         if self.impl == "triton":  # the same sum in the same order as in its forward pass
             query_TC = self._summed_affinities(qkv_BNX, 0)
         else:
-            query_TC = first_look(qkv_BNX, self.surrogate_tokens, gates)[0].flatten(0, 1)
+            query_TC = Scores(qkv_BNX, self.surrogate_tokens, gates).first_look()[0].flatten(0, 1)
         return self._members(qkv_BNX, query_TC, gates, key_padding_mask_BN)
 
     def describe(self, x_BNM: Tensor, key_padding_mask_BN: Tensor | None = None) -> dict[str, float]:
@@ -141,9 +141,8 @@ class CastAttention(nn.Module):
                 return self._members(qkv_BNX, query_TC, gates, mask_BN)
 
             return mix_sliced(qkv_BNX, self.surrogate_tokens, gates, choose, with_summaries=self.summaries)
-        query_HTC = self._query_affinities(qkv_BNX)
-        members = self._members(qkv_BNX, query_HTC.detach().sum(0), gates, mask_BN)
-        return mix(qkv_BNX, query_HTC, self.surrogate_tokens, gates, members, with_summaries=self.summaries)
+        members = self._members(qkv_BNX, self._summed_affinities(qkv_BNX, 0), gates, mask_BN)
+        return mix(qkv_BNX, self.surrogate_tokens, gates, members, with_summaries=self.summaries)
 
     def _by_triton(self, qkv_BNX: Tensor, gates: Gates, mask_BN: Tensor | None) -> Tensor:
         """R_BNM by kernels that read members by index; A_q is never kept, only its sum over heads for the choice."""
@@ -160,18 +159,13 @@ class CastAttention(nn.Module):
 
     def _gates(self, x_BNM: Tensor) -> Gates:
         """What phi = gate(x) decides per token, in at least float32; constants where gates are off."""
-        scale, phi_BN = self.head_dim**-0.5, wide(self.gate(x_BNM).squeeze(-1))
+        # A matrix times a vector: as a Linear of one output it takes three times as long.
+        phi_BN = wide(x_BNM @ self.gate.weight[0] + self.gate.bias)
+        scale = self.head_dim**-0.5
         if not self.gates:
             even_BN = torch.full_like(phi_BN, scale)
             return Gates(torch.full_like(phi_BN, 0.5), even_BN, even_BN)
         return Gates(phi_BN.sigmoid(), gate_strength(phi_BN) * scale, gate_strength(-phi_BN) * scale)
-
-    def _query_affinities(self, qkv_BNX: Tensor) -> Tensor:
-        """A_q of all tokens of the batch: one batched GEMM of in_proj's q with S, in at least float32."""
-        heads, width = self.num_heads, self.head_dim
-        query_HTD = qkv_BNX.view(-1, 3 * heads, width)[:, :heads].transpose(0, 1)
-        surrogate_HDC = wide(self.surrogate_tokens).permute(1, 2, 0)
-        return torch.bmm(wide(query_HTD), surrogate_HDC)
 
     @torch.no_grad()
     def _summed_affinities(self, qkv_BNX: Tensor, part: int) -> Tensor:
