@@ -235,9 +235,9 @@ def by_script(step: Callable[[int], Tensor]) -> tuple[float, float]:
     return median(times), math.fsum(times)
 
 
-def asked_of_child(environment: Mapping[str, str], case: Case, *arguments: object) -> dict[str, Any]:
-    """What a fresh process of this script prints."""
-    command = [sys.executable, __file__, "--child", json.dumps([asdict(case), *arguments])]
+def asked_of(script: str, environment: Mapping[str, str], case: Case, *arguments: object) -> dict[str, Any]:
+    """What a fresh process of a script prints."""
+    command = [sys.executable, script, "--child", json.dumps([asdict(case), *arguments])]
     done = subprocess.run(command, env=dict(environment), stdout=subprocess.PIPE, text=True, check=True)
     answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return answer
@@ -246,7 +246,7 @@ def asked_of_child(environment: Mapping[str, str], case: Case, *arguments: objec
 def run_castbench(case: Case, asked: argparse.Namespace, machine: dict[str, Any]) -> Outcome:
     """One run; what it says of the machine goes into `machine`."""
     began_s = monotonic()
-    answer = asked_of_child(environment_of("castbench"), case, "castbench", asked.pairs, 0, asked.threads)
+    answer = asked_of(__file__, environment_of("castbench"), case, "castbench", asked.pairs, 0, asked.threads)
     machine.update(answer["machine"])
     return judged([Pair(**pair) for pair in answer["pairs"]], asked.width, began_s, answer["latency_s"])
 
@@ -257,7 +257,7 @@ def run_rival(case: Case, tool: str, asked: argparse.Namespace) -> Outcome:
     for process, (start, end) in enumerate(zip((0, *RULES.epoch_ends), RULES.epoch_ends, strict=False)):
         if end > asked.pairs:
             break
-        answer = asked_of_child(environment, case, tool, end - start, process, asked.threads)
+        answer = asked_of(__file__, environment, case, tool, end - start, process, asked.threads)
         pairs += [Pair(**pair) for pair in answer["pairs"]]
         found = judged(pairs, asked.width, began_s, latency_of(pairs))
         if found.reached is not None:
@@ -350,7 +350,7 @@ def main() -> None:
 
 
 def answer_as_child(values: dict[str, Any], tool: str, pairs: int, process: int, threads: int | None) -> None:
-    """What a process does that `asked_of_child` started."""
+    """What a process does that `asked_of` started."""
     if tool == "castbench":
         castbench_child(Case(**values), pairs, threads)
     else:
