@@ -123,8 +123,8 @@ def work(params: CastParams, problem: Problem) -> KernelWork:
     """Projections, and per batch element C·K·M·(4K + 2) + 6·N·M·C FLOPs: N·M·(4K + 6C + 2) where C·K = N.
 
     4K: attention within clusters. 2: the summaries (`torch` spends 2·H on them, see mixing.py). 6C: affinities of
-    queries and of keys, and the weighted sum of the summaries. The gate's 2·N·M are left out. Gathered: q, k, v of the members read and written, their results
-    written and added. Affinities are float32.
+    queries and of keys, and the weighted sum of the summaries. The gate's 2·N·M are left out. Gathered: q, k, v of the
+    members read and written, their results written and added. Affinities are float32.
     """
     clusters, size = _sizes(params, problem)
     batch, width = problem.batch_size, problem.embed_dim
