@@ -22,6 +22,9 @@ pytestmark = pytest.mark.extra
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile on a CPU needs a C++ compiler (g++)")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings(
+    "ignore:`torch._prims_common.check` is deprecated:FutureWarning"
+)  # torch's own, in its compiler
 def test_compiled_cast_gives_what_eager_cast_gives() -> None:
     """torch.compile traces CAST without a graph break, and the compiled module's output equals the eager one's."""
     torch.manual_seed(0)
