@@ -89,7 +89,7 @@ class Scores:
         for some in self._slices:
             affinity_HrtC = self._affinities(some)
             torch.sum(affinity_HrtC, 0, out=summed_BNC[some])
-            score_HrtC = affinity_HrtC.mul_(self._gates.query_strength_BN[some].unsqueeze(-1))
+            score_HrtC = self._strengthened(affinity_HrtC, some)
             largest_BNH[some] = score_HrtC.amax(-1).permute(1, 2, 0)
             if self._keep:
                 self._kept.append(score_HrtC)
@@ -105,13 +105,14 @@ class Scores:
     def __iter__(self) -> Iterator[tuple[Tokens, Tensor]]:
         """Every slice with its scores, HrtC, which the caller may overwrite when it is the last to ask."""
         for number, some in enumerate(self._slices):
-            if self._keep:
-                score_HrtC = self._kept[number]
-            else:
-                score_HrtC = self._affinities(some).mul_(self._gates.query_strength_BN[some].unsqueeze(-1))
+            score_HrtC = self._kept[number] if self._keep else self._strengthened(self._affinities(some), some)
             if self.out_BNC is not None:
                 score_HrtC.masked_fill_(self.out_BNC[some], torch.finfo(score_HrtC.dtype).min)
             yield some, score_HrtC
+
+    def _strengthened(self, affinity_HrtC: Tensor, some: Tokens) -> Tensor:
+        """Scores in the affinities' place."""
+        return affinity_HrtC.mul_(self._gates.query_strength_BN[some].unsqueeze(-1))
 
     def _affinities(self, some: Tokens) -> Tensor:
         """A_q of a slice, HrtC: one batched GEMM of in_proj's q with S, in at least float32."""
