@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 help:
 	@echo "make demo      set up and measure profiles/quickstart.yaml (about two minutes)"
 	@echo "make test      set up and run every core check"
-	@echo "make test-all  the same, with the extras installed (about 1 GB, Triton) and their tests"
+	@echo "make test-all  the same, with the extras installed (about 1.2 GB: Triton, published packages) and their tests"
 
 demo: $(VENV)/.ready
 	$(BIN)/castbench profile profiles/quickstart.yaml
@@ -58,7 +58,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.ready-extras: $(VENV)/.ready-dev
-	$(PIP) install --quiet -c constraints.txt -e '.[dev,kernels,charts]'
+	$(PIP) install --quiet -c constraints.txt -e '.[dev,kernels,charts,parquet,oracles]'
 	@touch $@
 
 $(VENV)/.ready-dev: $(VENV)/.ready

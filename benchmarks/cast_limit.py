@@ -38,6 +38,7 @@ from limit_sums import (
     candidates,
     cast_bound,
     least_bound,
+    least_kernels_s,
     least_peak_bytes,
     medians,
     problem_of,
@@ -238,6 +239,20 @@ def parts(bench: Bench, width: int, heads: int, arms: Sequence[str]) -> list[dic
     return found
 
 
+def kernels_of(bench: Bench, width: int, heads: int) -> list[dict[str, Any]]:
+    """What PyTorch's own kernels take for CAST's shapes at both lengths, for every candidate of C."""
+    from limit_modules import kernel_seconds
+
+    rows = []
+    for tokens in (bench.amount.short, bench.amount.long):
+        tried = candidates(bench.clusters, tokens, wide=True)
+        bench.tell(f"kernels M={width}, N={tokens}: C {', '.join(map(str, tried))}")
+        for clusters in tried:
+            seconds = kernel_seconds(width, heads, tokens, clusters, bench.dtype, bench.amount.rate_repeats)
+            rows.append({"width": width, "tokens": tokens, "clusters": clusters, "seconds": seconds})
+    return rows
+
+
 def growth_of(bench: Bench, width: int, heads: int) -> list[dict[str, Any]]:
     """Time and the allocator's peak by number of tokens: CAST with auto's C and with the best one, and its rivals."""
     from limit_modules import allocator_peak_bytes, timed_rounds
@@ -273,6 +288,7 @@ def measured(bench: Bench, part: str) -> dict[str, Any]:
 
     result: dict[str, Any] = {"rates": [rates()]}
     if wanted("table"):
+        result["kernels"] = [row for size in SIZES for row in kernels_of(bench, *size)]
         result["tables"] = [table_of(bench, *size, CLUSTERINGS) for size in SIZES] + compiled_tables(bench)
     if wanted("memory"):
         result["memory"] = [row for size in SIZES for row in memory_of(bench, *size, CLUSTERINGS)]
@@ -285,20 +301,22 @@ def measured(bench: Bench, part: str) -> dict[str, Any]:
     return result
 
 
-def bounds_of(table: Mapping[str, Any], rates: Rates, dtype: str) -> dict[str, dict[str, Bound]]:
+def bounds_of(table: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, dict[str, Bound]]:
     """By measurement and run of CAST, whatever its C; a bound of bytes is written as seconds that nothing adds to."""
+    rates, dtype = rates_of(result, table["width"]), result["dtype"]
     bounds: dict[str, dict[str, Bound]] = {"forward": {}, "training": {}, "peak_bytes": {}}
     for name in table["clusters"]:
         problem = problem_of({**table, "tokens": int(name.partition("@")[2])}, dtype)
-        bounds["forward"][name] = least_bound(problem, rates)
+        kernels_s = least_kernels_s(result.get("kernels", ()), table["width"], problem.seq_len)
+        bounds["forward"][name] = replace(least_bound(problem, rates), kernels_s=kernels_s)
         bounds["training"][name] = bounds["forward"][name].times(TRAINING_FLOPS)
         bounds["peak_bytes"][name] = Bound(least_peak_bytes(problem), 0.0)
     return bounds
 
 
-def judged(table: Mapping[str, Any], rates: Rates, dtype: str) -> list[dict[str, Any]]:
+def judged(table: Mapping[str, Any], result: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Every target for every kind of CAST: the ratio, whether it is met, and if not, why."""
-    bounds, width, found = bounds_of(table, rates, dtype), table["width"], []
+    bounds, width, found = bounds_of(table, result), table["width"], []
     for target in TARGETS:
         for arm in table["arms"]:
             runs = target.runs(arm, table["short"], table["long"])
@@ -320,17 +338,21 @@ def reason_for(
     strict = value_with(runs, middle, {name: b.overlapped_s for name, b in bounds.items()})
     practical = value_with(runs, middle, {name: b.practical_s for name, b in bounds.items()})
     share = bounds[cast].overlapped_s / middle[cast]
-    return why_missed(target, table["width"], ratio.value, strict, practical, share)
+    alone = {name: b.kernels_s for name, b in bounds.items() if b.kernels_s is not None}
+    kernels = value_with(runs, middle, alone) if alone.keys() == bounds.keys() else None
+    return why_missed(target, table["width"], ratio.value, strict, practical, share, kernels)
 
 
 def shown(console: Console, result: Mapping[str, Any]) -> None:
     """All tables of a result."""
     show_rates(console, result)
+    if "kernels" in result:
+        show_kernels(console, result["kernels"])
     for table in result.get("tables", ()):
         if "reason" in table:
             console.print(f"M={table['width']}, compiled: not measured ({table['reason']})", markup=False)
         else:
-            show_targets(console, table, judged(table, rates_of(result, table["width"]), result["dtype"]))
+            show_targets(console, table, judged(table, result))
     if "memory" in result:
         show_memory(console, result["memory"])
     for row in result.get("parts", ()):
@@ -349,6 +371,15 @@ def show_rates(console: Console, result: Mapping[str, Any]) -> None:
         rate = rates_of(result, width).attention_flops_per_s
         table.add_row(f"fused attention, M={width}", f"{rate / 1e9:.1f} GFLOP/s")
     table.add_row("copy, read and write", f"{rates_of(result, SIZES[0][0]).bytes_per_s / 1e9:.1f} GB/s")
+    console.print(table)
+
+
+def show_kernels(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
+    """A line per width, length and C: what each of PyTorch's kernels takes alone, and all together."""
+    table = table_with("PyTorch's kernels alone, ms", ("M", "N", "C", *rows[0]["seconds"], "together"))
+    for row in rows:
+        seconds = [*row["seconds"].values(), sum(row["seconds"].values())]
+        table.add_row(*(str(row[key]) for key in ("width", "tokens", "clusters")), *(f"{ms(s):.3g}" for s in seconds))
     console.print(table)
 
 
@@ -454,7 +485,7 @@ def newly_measured(asked: argparse.Namespace, cores: tuple[int, ...] | None) -> 
     about = {"machine": here(bench), "dtype": asked.dtype, "quick": asked.quick, "seed": asked.seed}
     for table in found.get("tables", ()):
         if "reason" not in table:
-            table["targets"] = judged(table, rates_of(found, table["width"]), asked.dtype)
+            table["targets"] = judged(table, {**found, "dtype": asked.dtype})
     about["curves"] = list(amount.curves)
     return {**about, "rounds": amount.rounds, "took_s": time.monotonic() - bench.began_s, **found}
 

@@ -83,9 +83,9 @@ class FlakyGpu(FakeGpu):
 
     chance: Chance
 
-    def read(self) -> GpuReading:
+    def read(self, *, whole: bool = True) -> GpuReading:
         """A look, or one in which everything is missing."""
-        reading = super().read()
+        reading = super().read(whole=whole)
         return GpuReading(reading.at_s) if self.chance.strikes("NVML look fails once", 0.1) else reading
 
     def power_w(self) -> float | None:

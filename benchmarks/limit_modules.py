@@ -271,6 +271,64 @@ def machine_rates(dtype: str, sizes: Sequence[tuple[int, int]], tokens: int, rep
     return {"copy_bytes_per_s": copies, "products": products, "attention": attention}
 
 
+@torch.inference_mode()
+def kernel_seconds(width: int, heads: int, tokens: int, clusters: int, dtype: str, repeats: int) -> dict[str, float]:
+    """Least seconds of PyTorch's own kernels for each thing that CAST cannot do without, alone, on tensors of its size.
+
+    Everything is contiguous, in the layout that the kernel likes best, and warm. Left out are the choice beyond its two
+    products, own scores, summaries and all that is element-wise but the exponentials. C·K = N, K rounded down.
+    """
+    kind, size, head_dim = DTYPES[dtype], tokens // clusters, width // heads
+    members = clusters * size
+
+    def made(*shape: int) -> torch.Tensor:
+        return torch.randn(shape).to(kind)
+
+    x_NM, qkv_NX, result_PM = made(tokens, width), made(tokens, 3 * width), made(members, width)
+    in_XM, out_MM, flat_CM = made(3 * width, width), made(width, width), made(clusters, width)
+    query_HND, surrogate_HDC = made(heads, tokens, head_dim), made(heads, head_dim, clusters)
+    summary_HCD, share_HNC = made(heads, clusters, head_dim), made(heads, tokens, clusters)
+    member_P = torch.randperm(tokens)[:members]
+    rows_PX, added_NM, block = made(members, 3 * width), made(tokens, width), torch.randn(2**16)
+    powers = torch.empty_like(block)
+
+    def exponentials() -> None:
+        for _ in range(math.ceil(heads * tokens * clusters / len(block))):
+            torch.exp(block, out=powers)
+
+    kernels: dict[str, Callable[[], object]] = {
+        "in_proj": lambda: functional.linear(x_NM, in_XM),
+        "out_proj": lambda: functional.linear(x_NM, out_MM),
+        "two products for the choice": lambda: (functional.linear(x_NM, flat_CM), functional.linear(x_NM, flat_CM)),
+        "scores": lambda: torch.bmm(query_HND, surrogate_HDC),
+        "exponentials of scores": exponentials,
+        "gather of q, k, v": lambda: torch.index_select(qkv_NX, 0, member_P, out=rows_PX),
+        "summaries' share": lambda: torch.bmm(share_HNC, summary_HCD),
+        "adding up results": lambda: added_NM.index_add_(0, member_P, result_PM),
+    }
+    least = {name: min(_repeated(kernel, repeats)) for name, kernel in kernels.items()}
+    ways = _ways_within(made(3, clusters, heads, size, head_dim))
+    return {**least, "attention within clusters": min(min(_repeated(way, repeats)) for way in ways)}
+
+
+def _ways_within(qkv_3CHKD: torch.Tensor) -> list[Callable[[], object]]:
+    """Attention within clusters by the fused kernel and by products around a softmax, at once and slice by slice."""
+    q_CHKD, k_CHKD, v_CHKD = qkv_3CHKD
+    clusters, _, size, head_dim = q_CHKD.shape
+
+    def products(q_HKD: torch.Tensor, k_HKD: torch.Tensor, v_HKD: torch.Tensor) -> torch.Tensor:
+        return torch.bmm(torch.bmm(q_HKD, k_HKD.transpose(1, 2)).mul_(head_dim**-0.5).softmax(-1), v_HKD)
+
+    def sliced(step: int) -> None:
+        for start in range(0, clusters, step):
+            products(*(part[start : start + step].reshape(-1, size, head_dim) for part in qkv_3CHKD))
+
+    return [
+        lambda: functional.scaled_dot_product_attention(q_CHKD, k_CHKD, v_CHKD),
+        *(lambda step=step: sliced(step) for step in (1, 4, 16) if step <= clusters),
+    ]
+
+
 def _repeated(run: Callable[[], object], repeats: int) -> list[float]:
     """Seconds of a call, several times, warm."""
     calls = max(1, math.ceil(SHORTEST_S / cost_s(run)))

@@ -103,11 +103,14 @@ class Bound:
     """What a layer cannot be faster than: arithmetic at the matmul rate, compulsory bytes at the copy bandwidth.
 
     attention_s   of the arithmetic, what attention takes beyond that at the fused kernel's own rate on long rows
+    kernels_s     PyTorch's own kernels for what CAST cannot do without, each alone on tensors of these shapes laid out
+                  as it likes best, one after the other; None where they were not timed
     """
 
     compute_s: float
     transfer_s: float
     attention_s: float = 0.0
+    kernels_s: float | None = None
 
     @property
     def overlapped_s(self) -> float:
@@ -126,7 +129,8 @@ class Bound:
 
     def times(self, factor: float) -> Bound:
         """A multiple, for a backward pass."""
-        return Bound(self.compute_s * factor, self.transfer_s * factor, self.attention_s * factor)
+        kernels_s = None if self.kernels_s is None else self.kernels_s * factor
+        return Bound(self.compute_s * factor, self.transfer_s * factor, self.attention_s * factor, kernels_s)
 
 
 def ratio_of(rounds: Iterable[Round], over: str, under: str) -> Ratio | None:
@@ -216,18 +220,28 @@ def least_bound(problem: Problem, rates: Rates) -> Bound:
     return Bound(compute_s, tried[0].transfer_s, practical_s - compute_s - tried[0].transfer_s)
 
 
+def least_kernels_s(rows: Iterable[Mapping[str, Any]], width: int, tokens: int) -> float | None:
+    """The least that PyTorch's kernels take together at any number of clusters tried; None where none was timed."""
+    sums = [sum(r["seconds"].values()) for r in rows if (r["width"], r["tokens"]) == (width, tokens)]
+    return min(sums, default=None)
+
+
 def value_with(runs: tuple[str, str], measured: Round, instead: Round) -> float:
     """The target's ratio from medians, with some runs' figures replaced: what it would be were CAST at its bound."""
     over, under = (instead.get(name, measured[name]) for name in runs)
     return over / under
 
 
-def why_missed(target: Target, width: int, value: float, strict: float, practical: float, share: float) -> str:
+def why_missed(
+    target: Target, width: int, value: float, strict: float, practical: float, share: float,
+    kernels: float | None = None,
+) -> str:  # fmt: skip
     """A sentence on a missed target: forbidden by the bound, out of the fused kernel's reach, or short of what can be.
 
     strict      the ratio were CAST at its strict bound
     practical   the ratio were CAST at the serial bound with the fused kernel's own rate
     share       the strict bound over CAST's figure
+    kernels     the ratio were CAST nothing but PyTorch's kernels one after the other; None where they were not timed
     """
     wanted = f"{value:.3g} where {target.limit_text(width)} is wanted"
     if target.is_growth:
@@ -240,6 +254,8 @@ def why_missed(target: Target, width: int, value: float, strict: float, practica
         return f"{wanted}; the bound forbids it: {strict:.3g} at best; {reached}"
     if not target.is_met(practical, width):
         return f"{wanted}; not with this machine's attention kernel and copies: {practical:.3g}; {reached}"
+    if kernels is not None and not target.is_met(kernels, width):
+        return f"{wanted}; not by PyTorch's kernels for these shapes, nothing between them: {kernels:.3g}; {reached}"
     return f"{wanted}; it can be: {practical:.3g} with the fused kernel's rate, {strict:.3g} at most; {reached}"
 
 

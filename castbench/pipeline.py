@@ -8,28 +8,32 @@ from __future__ import annotations
 import hashlib
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from castbench.errors import HardwareError, InputError, Interrupted, RunFileError
 from castbench.plain import sha256_of
-from castbench.plan import Plan, choice_problems, make_plan
+from castbench.plan import Plan, choice_problems, make_plan, with_presets
 from castbench.records import RunEnd, RunHeader, RunRecord, Selection
 from castbench.store import SCHEMA, RunWriter, find_run, new_run_path
 from castbench.store import read_run as read_run_file
+from castbench.traffic_source import TrafficChoice, traffic_for
 from castbench.workload.lengths import from_shares
-from castbench.workload.spec import Demand, PriceChoice, SamplingPolicy, WorkloadProfile
+from castbench.workload.spec import Demand, PriceChoice, SamplingPolicy, ServiceObjective, WorkloadProfile
 
 if TYPE_CHECKING:
-    from castbench.cost.prices import DeviceKind
-    from castbench.cost.spec import Projection
+    from castbench.cost.objective import Objective
+    from castbench.cost.prices import DeviceKind, PriceBook
+    from castbench.cost.spec import Price, Projection
     from castbench.measure.estimate import PlanEstimate
     from castbench.measure.rig import Rig
     from castbench.measure.runner import Watcher
+    from castbench.report.capacity_page import CapacityReport
     from castbench.report.verify import Check
     from castbench.stats import Estimate
 
@@ -70,21 +74,37 @@ def load_profile(name_or_path: str) -> WorkloadProfile:
     return replace(result.profile, source=name_or_path)
 
 
-def check_prices(profile: WorkloadProfile) -> None:
-    """InputError where a price that the profile names is not in the catalogue: found now, not after measuring."""
+def price_book(source: str | None = None, *, accept_suspect: bool = False) -> PriceBook:
+    """The price list that profiles' prices are looked up in: a CSV file or https address, or the shipped catalogue.
+
+    InputError where it cannot be read or is no price list. Rows that look wrong are used only if accepted.
+    """
+    from castbench.cost.prices import price_book as read_book
+
+    return read_book(source, accept_suspect=accept_suspect)
+
+
+def check_prices(profile: WorkloadProfile, prices: PriceBook | None = None) -> None:
+    """InputError where a price that the profile names is not in the price list, or looks wrong and was not accepted:
+    found now, not after measuring.
+    """
     from castbench.cost.prices import resolve_price
 
-    today = date.today()
+    today, book = date.today(), prices or price_book()
     if profile.price is not None:
-        resolve_price(profile.price, device_kind="cuda", gpu=profile.gpu, on_date=today)
+        resolve_price(profile.price, book=book, device_kind="cuda", gpu=profile.gpu, on_date=today)
     if profile.price_cpu is not None:
-        resolve_price(profile.price_cpu, device_kind="cpu", gpu=profile.gpu, on_date=today)
+        resolve_price(profile.price_cpu, book=book, device_kind="cpu", gpu=profile.gpu, on_date=today)
 
 
-def load_plan(name_or_path: str, *, only: Sequence[str] = (), seed: int | None = None) -> tuple[WorkloadProfile, Plan]:
-    """A profile with its plan; `seed` replaces the profile's, `only` keeps these labels and the baseline."""
+def load_plan(
+    name_or_path: str, *, only: Sequence[str] = (), seed: int | None = None, prices: PriceBook | None = None
+) -> tuple[WorkloadProfile, Plan]:
+    """A profile with its plan; `seed` replaces the profile's, `only` keeps these labels and the baseline, `prices`
+    replaces the shipped catalogue.
+    """
     profile = load_profile(name_or_path)
-    check_prices(profile)
+    check_prices(profile, prices)
     if seed is not None:
         profile = replace(profile, seed=seed)
     return profile, make_plan(profile, only)
@@ -123,13 +143,18 @@ def require_alone(rig: Rig) -> None:
 
 def measure(
     profile: WorkloadProfile, plan: Plan, rig: Rig, watcher: Watcher,
-    *, out: Path | None = None, budget_s: float | None = None,
+    *, out: Path | None = None, budget_s: float | None = None, prices: PriceBook | None = None,
 ) -> Measured:  # fmt: skip
-    """Measure a plan into a new run file; what is measured is in the file at once, whatever happens later."""
+    """Measure a plan into a new run file; what is measured is in the file at once, whatever happens later.
+
+    `prices`: the list that the profile's price is looked up in; InputError, before anything is measured, where it
+    cannot be used.
+    """
     header = _header(profile, plan, rig)
+    _priced(header, None, prices)
     path = out or new_run_path(profile.name, header.environment.device, header.created_at)
     with RunWriter.create(path, header) as writer:
-        complete = _run(plan, rig, writer, watcher, header, None, budget_s)
+        complete = _run(plan, rig, writer, watcher, header, None, budget_s, prices)
     return Measured(read_run_file(path), path, complete)
 
 
@@ -145,15 +170,20 @@ def rig_of_run(ref: str, workload: str | None = None) -> Rig:
     return open_rig(environment.device, served.dtype, served.seed, environment.threads)
 
 
-def resume(ref: str, rig: Rig, watcher: Watcher, *, budget_s: float | None = None) -> Measured:
-    """Go on with a run where it stopped; RunFileError where code or hardware are not what they were."""
+def resume(
+    ref: str, rig: Rig, watcher: Watcher, *, budget_s: float | None = None, prices: PriceBook | None = None
+) -> Measured:
+    """Go on with a run where it stopped; RunFileError where code or hardware are not what they were, InputError where
+    its price is not in the price list.
+    """
     path = find_run(ref)
     writer, record = RunWriter.resume(path)
     with writer:
+        _priced(record.header, None, prices)
         _, now, code = rig.identity()
         _require_same(record.header, rig, code)
         writer.append_resumed(now)
-        complete = _run(record.header.plan, rig, writer, watcher, record.header, record, budget_s)
+        complete = _run(record.header.plan, rig, writer, watcher, record.header, record, budget_s, prices)
     return Measured(read_run_file(path), path, complete)
 
 
@@ -164,34 +194,118 @@ def read_run(ref: str) -> RunRecord:
 
 def project(
     record: RunRecord, *, price_usd_per_hour: float | None = None, rate: float | None = None,
-    demand_of: RunRecord | None = None,
+    demand_of: RunRecord | None = None, prices: PriceBook | None = None,
 ) -> Projection:  # fmt: skip
     """The money stage of a run, from the profile it carries; a price or a rate given here wins.
 
-    `demand_of` takes the demand of another run, to compare machines under one traffic.
+    `demand_of` takes the demand of another run, to compare machines under one traffic. `prices` is the list that the
+    profile's price is looked up in, the shipped catalogue if none is given.
     """
-    from castbench.cost.prices import resolve_price
     from castbench.cost.savings import project as project_costs
 
-    asked = record.header.economics
     demand = (demand_of or record).header.economics.demand
     if rate is not None:
         demand = replace(demand, requests_per_second=rate) if demand else Demand(rate)
-    device = device_kind(record.header.environment.device)
+    price, missing = _priced(record.header, price_usd_per_hour, prices)
+    return project_costs(
+        record, price, demand, money_missing=missing, seed=record.header.plan.served.seed,
+        attention_share=record.header.economics.attention_share,
+    )  # fmt: skip
+
+
+def _priced(
+    header: RunHeader, price_usd_per_hour: float | None, prices: PriceBook | None
+) -> tuple[Price | None, str | None]:
+    """The price of a run on its device and, where there is none, why; the one given here wins over the profile's."""
+    from castbench.cost.prices import resolve_price
+
+    asked, device = header.economics, device_kind(header.environment.device)
     choice = asked.price_cpu if device == "cpu" else asked.price
     if device == "fake" and choice is None:
         choice = asked.price_cpu
-    on_date = date.fromisoformat(record.header.created_at[:10])
-    price, missing = resolve_price(choice, device_kind=device, gpu=asked.gpu, on_date=on_date)
-    if price_usd_per_hour is not None:
-        # Another price for the server that the profile names: its GPUs and size stay what they are.
-        gpus, vcpus = (price.gpus, price.vcpus) if price else (1, None)
-        given = PriceChoice(price_usd_per_hour, plan="given with --price", gpus=gpus, vcpus=vcpus)
-        price, missing = resolve_price(given, device_kind=device, gpu=asked.gpu, on_date=on_date)
-    return project_costs(
-        record, price, demand, money_missing=missing, seed=record.header.plan.served.seed,
-        attention_share=asked.attention_share,
+    book = prices or price_book()
+    # A row that looks wrong may still say how many GPUs a server has that the caller knows the price of.
+    book = book if price_usd_per_hour is None else replace(book, accept_suspect=True)
+    on_date = date.fromisoformat(header.created_at[:10])
+    price, missing = resolve_price(choice, book=book, device_kind=device, gpu=asked.gpu, on_date=on_date)
+    if price_usd_per_hour is None:
+        return price, missing
+    # Another price for the server that the profile names: its GPUs and size stay what they are.
+    gpus, vcpus = (price.gpus, price.vcpus) if price else (1, None)
+    given = PriceChoice(price_usd_per_hour, plan="given with --price", gpus=gpus, vcpus=vcpus)
+    return resolve_price(given, book=book, device_kind=device, gpu=asked.gpu, on_date=on_date)
+
+
+@dataclass(frozen=True, slots=True)
+class CapacityQuestion:
+    """What `castbench capacity` is asked; None: as the run's profile says.
+
+    latencies_ms   of p50, p95 and p99; one of them replaces all of the profile's
+    replicas       also say which rate so many sustain
+    day            also compare fixed, autoscaled and ideal fleets
+    truncate       cut requests longer than measured, rather than refuse them
+    """
+
+    traffic: TrafficChoice = field(default_factory=TrafficChoice)
+    latencies_ms: tuple[float | None, float | None, float | None] = (None, None, None)
+    max_utilization: float | None = None
+    min_replicas: int = 1
+    zones: int = 1
+    spare: int = 0
+    replicas: int | None = None
+    day: bool = False
+    overhead_s: float = 0.0
+    truncate: bool = False
+    labels: tuple[str, ...] = ()
+    resamples: int = 100
+    seed: int = 0
+
+
+def capacity(
+    record: RunRecord, question: CapacityQuestion, *, price_usd_per_hour: float | None = None,
+    prices: PriceBook | None = None, on_progress: Callable[[str, float], None] | None = None,
+) -> CapacityReport:  # fmt: skip
+    """Servers at an objective, by replay of a trace or a rate through the times of a run.
+
+    `on_progress` is told what is being done and the share of it that is done. Raises InputError where there is neither
+    a trace nor a rate, nothing to keep, or requests longer than measured.
+    """
+    from castbench.cost.capacity_stage import Asked
+    from castbench.report import capacity_view
+
+    extras = capacity_view.Extras(question.labels, question.replicas, question.day, question.truncate)
+    capacity_view.require_known(record, extras)
+    objective = _objective(record.header.economics.demand, question)
+    money = capacity_view.Money(*_priced(record.header, price_usd_per_hour, prices))
+    found = traffic_for(record.header, question.traffic, _told_as(on_progress, "reading the trace"))
+    asked = Asked(
+        found.traffic, objective, question.overhead_s, resamples=question.resamples, seed=question.seed
     )  # fmt: skip
+    return capacity_view.build(record, asked, found.source, money, extras, on_progress)
+
+
+def _told_as(on_progress: Callable[[str, float], None] | None, what: str) -> Callable[[float], None] | None:
+    """Progress of one kind of work."""
+    return None if on_progress is None else partial(on_progress, what)
+
+
+def _objective(demand: Demand | None, question: CapacityQuestion) -> Objective:
+    """What is asked of the fleet: latencies given here or else the profile's, and how busy servers may be likewise."""
+    from castbench.cost.objective import Objective
+
+    stated = demand.objective if demand else None
+    if any(ms is not None for ms in question.latencies_ms):
+        stated = ServiceObjective(*question.latencies_ms)
+    utilization = question.max_utilization
+    if utilization is None and demand is not None:
+        utilization = demand.max_utilization
+    if stated is None and utilization is None:
+        raise InputError(
+            "nothing is asked of the servers: give --p99-ms (or --p50-ms, --p95-ms, --max-utilization), or add demand "
+            "with an objective to the profile"
+        )
+    found = Objective.of_service(stated, utilization)
+    return replace(found, min_replicas=question.min_replicas, zones=question.zones, spare=question.spare)
 
 
 def device_kind(device: str) -> DeviceKind:
@@ -212,13 +326,14 @@ def describe_plan(plan: Plan, device: str = "cpu") -> PlanEstimate:
 def report_bytes(
     record: RunRecord, fmt: str, *, table: str = "summary", price_usd_per_hour: float | None = None,
     rate: float | None = None, redact: bool = False, width: int | None = None, colour: bool | None = None,
+    prices: PriceBook | None = None,
 ) -> bytes:  # fmt: skip
     """A run's report in one of the formats; width and colour default to what standard output can show."""
     from castbench.report import exporters, view
     from castbench.report.redact import redact as redacted
     from castbench.report.terminal import shown_on
 
-    report = view.build(record, project(record, price_usd_per_hour=price_usd_per_hour, rate=rate))
+    report = view.build(record, project(record, price_usd_per_hour=price_usd_per_hour, rate=rate, prices=prices))
     if redact:
         report = redacted(report)
     shown_width, shown_colour = shown_on(sys.stdout)
@@ -229,22 +344,24 @@ def report_bytes(
 
 def verify(
     ref: str, *, exported: Path | None = None, price_usd_per_hour: float | None = None, rate: float | None = None,
-    redact: bool = False,
+    redact: bool = False, prices: PriceBook | None = None,
 ) -> tuple[Path, tuple[Check, ...]]:  # fmt: skip
     """The file a reference means, with the checks of it and of the numbers that its report prints; `exported` is a
-    CSV or JSON report to be held against the run, made with that price, rate and redaction.
+    CSV or JSON report to be held against the run, made with that price, rate, redaction and price list.
     """
     from castbench.report.verify import export_check, verify_run
 
     path = find_run(ref)
     record = read_run_file(path)
-    projection = project(record, price_usd_per_hour=price_usd_per_hour, rate=rate)
+    projection = project(record, price_usd_per_hour=price_usd_per_hour, rate=rate, prices=prices)
     checks = verify_run(record, projection, comparable_sha256(record.header.plan))
     if exported is None:
         return path, checks
 
     def render(fmt: str, table: str) -> bytes:
-        return report_bytes(record, fmt, table=table, price_usd_per_hour=price_usd_per_hour, rate=rate, redact=redact)
+        return report_bytes(
+            record, fmt, table=table, price_usd_per_hour=price_usd_per_hour, rate=rate, redact=redact, prices=prices
+        )
 
     return path, (*checks, export_check(exported, render))
 
@@ -294,7 +411,8 @@ def _against_itself(profile: WorkloadProfile, seconds: float, threads: int | Non
     from castbench.measure.runner import Silent
 
     middle = profile.lengths.tokens[len(profile.lengths.tokens) // 2]
-    twins = tuple(replace(profile.mechanisms[0], label=label) for label in ("a", "b"))
+    first = with_presets(profile.mechanisms)[0][1]
+    twins = tuple(replace(first, label=label) for label in ("a", "b"))
     policy = SamplingPolicy(
         target_ci=1e-6, max_seconds_per_case=seconds, same_within=0.0, min_window_ms=50.0, energy=False, confirm=False
     )
@@ -333,12 +451,13 @@ def comparable_sha256(plan: Plan) -> str:
 
 def _run(
     plan: Plan, rig: Rig, writer: RunWriter, watcher: Watcher, header: RunHeader,
-    done: RunRecord | None, budget_s: float | None,
+    done: RunRecord | None, budget_s: float | None, prices: PriceBook | None,
 ) -> bool:  # fmt: skip
     """Run what is left of a plan; Ctrl-C becomes Interrupted, which says how to go on."""
     from castbench.measure.runner import PlanRunner
 
-    runner = PlanRunner(plan, rig, writer, watcher, header.environment, done=done, budget_s=budget_s, select=_selected)
+    select = partial(_selected, prices=prices)
+    runner = PlanRunner(plan, rig, writer, watcher, header.environment, done=done, budget_s=budget_s, select=select)
     try:
         complete = runner.run()
         held = read_run_file(writer.path)
@@ -360,11 +479,11 @@ def _kept(path: Path) -> str:
     )
 
 
-def _selected(record: RunRecord) -> Selection | None:
+def _selected(record: RunRecord, prices: PriceBook | None) -> Selection | None:
     """What of a measured run is confirmed on fresh rounds."""
     from castbench.cost.selection import selection
 
-    return selection(record, project(record))
+    return selection(record, project(record, prices=prices))
 
 
 def _require_same(header: RunHeader, rig: Rig, code: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from castbench.errors import InputError, Problem
 from castbench.mechanisms import params as mechanism_params
-from castbench.mechanisms import registry
+from castbench.mechanisms import presets, registry
 from castbench.mechanisms.spec import LengthMix, MechanismSpec
 from castbench.mechanisms.spec import Problem as AttentionProblem
 from castbench.workload.lengths import held_out_length, measured_lengths
@@ -180,11 +180,11 @@ def choice_problems(choices: Sequence[MechanismChoice], baseline: str | None) ->
     """What is wrong with the mechanisms asked for: unknown names, parameters, equal labels, a missing baseline."""
     problems: list[Problem] = []
     labels: dict[str, int] = {}
-    for index, choice in enumerate(choices):
+    for index, choice in with_presets(choices):
         where = f"mechanisms[{index}]"
         spec = registry.find(choice.name)
         if spec is None:
-            problems.append(Problem(where, registry.unknown_sentence(choice.name)))
+            problems.append(Problem(where, _unknown_name(choice)))
             continue
         found = mechanism_params.problems_of(spec, dict(choice.params), where)
         problems += found
@@ -203,6 +203,47 @@ def choice_problems(choices: Sequence[MechanismChoice], baseline: str | None) ->
     return problems
 
 
+def with_presets(choices: Sequence[MechanismChoice]) -> list[tuple[int, MechanismChoice]]:
+    """Choices with their places in the list, presets replaced by their mechanisms.
+
+    A preset's mechanism is left out where the list has one of the same label by itself or from an earlier preset; a
+    preset that is not there, or that was given parameters or a label, stays as it is.
+    """
+    labels = {_label_so_far(choice) for choice in choices if not presets.is_preset(choice.name)}
+    found: list[tuple[int, MechanismChoice]] = []
+    for index, choice in enumerate(choices):
+        entries = presets.entries_of(choice.name) if presets.is_preset(choice.name) else None
+        if entries is None or choice.params or choice.label:
+            found.append((index, choice))
+            continue
+        for entry in entries:
+            meant = MechanismChoice(entry.name, entry.params)
+            if _label_so_far(meant) not in labels:
+                labels.add(_label_so_far(meant))
+                found.append((index, meant))
+    return found
+
+
+def _label_so_far(choice: MechanismChoice) -> str:
+    """A choice's label, before it is known whether its mechanism exists."""
+    spec = registry.find(choice.name)
+    return (choice.label or choice.name) if spec is None else label_of(choice, spec)
+
+
+def _unknown_name(choice: MechanismChoice) -> str:
+    """Sentence for a name that is no mechanism's."""
+    if not presets.is_preset(choice.name):
+        return registry.unknown_sentence(choice.name)
+    if presets.entries_of(choice.name) is None:
+        return presets.unknown_preset(choice.name)
+    return f"{choice.name} takes neither parameters nor a label; name its mechanisms one by one for that"
+
+
+def compiles(group: Group, arm: Arm) -> bool:
+    """Whether an arm's first step compiles something, so that it says nothing of the time or memory of others."""
+    return group.regime == "compiled" or registry.get(arm.mechanism).compiles
+
+
 def label_of(choice: MechanismChoice, spec: MechanismSpec) -> str:
     """The label given, else the name plus the parameters that differ from their defaults."""
     if choice.label is not None:
@@ -216,7 +257,7 @@ def _arms(profile: WorkloadProfile) -> tuple[Arm, ...]:
     """Arms in the order of the profile, then the ceilings of an encoder run."""
     mix = LengthMix(profile.lengths.tokens, profile.lengths.shares)
     arms = []
-    for choice in profile.mechanisms:
+    for _, choice in with_presets(profile.mechanisms):
         spec = registry.get(choice.name)
         params = spec.resolve(mechanism_params.make(spec, dict(choice.params)), mix)
         label = label_of(choice, spec)

@@ -129,12 +129,14 @@ def test_rates_are_the_fastest_seen_at_either_end_of_the_run() -> None:
 
 
 def test_a_missed_target_is_laid_at_the_right_door() -> None:
-    """Forbidden by the bound; out of the kernel's reach; possible. At its bound only CAST's side changes."""
+    """Forbidden by the bound; out of the kernels' reach; possible. At its bound only CAST's side changes."""
     runs, measured = ("a@1", "b@1"), {"a@1": 3.0, "b@1": 2.0}
     assert limit_sums.value_with(runs, measured, {"a@1": 1.0, "c@1": 9.0}) == 0.5
     said = [limit_sums.why_missed(AT_MOST, 512, 1.5, *at, 0.5) for at in ((1.4, 1.45), (1.2, 1.4), (1.1, 1.2))]
     assert ["forbids" in said[0], "not with this machine's" in said[1], "it can be" in said[2]] == [True] * 3
     assert all("50%" in sentence for sentence in said)
+    alone = [limit_sums.why_missed(AT_MOST, 512, 1.5, 1.1, 1.2, 0.5, kernels) for kernels in (1.35, 1.25)]
+    assert ["not by PyTorch's kernels" in alone[0], "it can be" in alone[1]] == [True] * 2
     peak = next(target for target in TARGETS if target.of == "peak_bytes")
     assert "it cannot be" in limit_sums.why_missed(peak, 512, 1.5, 1.4, 1.4, 0.5)
     assert "it could be" in limit_sums.why_missed(peak, 512, 1.5, 0.8, 0.8, 0.5)
@@ -180,6 +182,17 @@ def test_an_operation_belongs_to_a_part_by_its_name_and_its_weight(op: str, shap
 def test_bytes_moved_are_those_read_and_written(op: str, inputs: list[int], output: int, moved: int) -> None:
     """A gather reads what it takes and not its source; a scatter reads and writes what it touches; empty moves none."""
     assert limit_sums.moved_bytes(op, inputs, output) == moved
+
+
+def test_kernels_alone_are_those_of_the_best_number_of_clusters() -> None:
+    """The least sum over the numbers of clusters tried, of this width and length; unknown where none was timed."""
+    rows = [
+        {"width": 512, "tokens": tokens, "clusters": clusters, "seconds": {"a": a, "b": b}}
+        for tokens, clusters, a, b in ((64, 8, 1.0, 3.0), (64, 16, 2.0, 1.0), (32, 8, 0.1, 0.1))
+    ]
+    assert limit_sums.least_kernels_s(rows, 512, 64) == 3.0
+    assert limit_sums.least_kernels_s(rows, 128, 64) is None
+    assert Bound(1.0, 1.0, kernels_s=2.0).times(3).kernels_s == 6.0
 
 
 def test_attention_counts_two_products() -> None:

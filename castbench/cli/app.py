@@ -12,9 +12,11 @@ from typing import Annotated, NoReturn
 import typer
 
 from castbench import __version__
+from castbench.cli.capacity import capacity_command
 from castbench.cli.compare import compare_command
 from castbench.cli.doctor import doctor_command
 from castbench.cli.mechanisms import mechanisms_command
+from castbench.cli.prices import prices_command
 from castbench.cli.profile import profile_command
 from castbench.cli.report import report_command
 from castbench.cli.runs import runs_app
@@ -44,9 +46,11 @@ app = typer.Typer(
 app.command("profile")(profile_command)
 app.command("report")(report_command)
 app.command("compare")(compare_command)
+app.command("capacity")(capacity_command)
 app.add_typer(workload_app, name="workload")
 app.add_typer(runs_app, name="runs")
 app.command("mechanisms")(mechanisms_command)
+app.command("prices")(prices_command)
 app.command("doctor")(doctor_command)
 app.command("verify")(verify_command)
 

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from castbench.cli.price_options import AcceptSuspect, PriceList, book_of
+
 
 def compare_command(
     runs: Annotated[list[str], typer.Argument(help="Two runs or more: paths, names, or latest.")],
@@ -17,6 +19,8 @@ def compare_command(
         list[str] | None,
         typer.Option(help="USD per hour of one run's server, as LABEL=3.67 or A=3.67 (repeatable)."),
     ] = None,
+    price_list: PriceList = None,
+    accept_suspect: AcceptSuspect = False,
     force: Annotated[bool, typer.Option("--force", help="Compare unlike runs too; the result is marked.")] = False,
 ) -> None:
     """Compare runs: latency, throughput, memory, servers and cost; the first run's demand counts for all.
@@ -38,8 +42,9 @@ def compare_command(
     prices = prices_of(price or (), labels)
     comparison.require_several(records, labels)
     comparison.check_comparable(records, labels, forced=force)
+    book = book_of(price_list, accept_suspect=accept_suspect)
     projections = [
-        project(record, price_usd_per_hour=prices.get(label), demand_of=records[0])
+        project(record, price_usd_per_hour=prices.get(label), demand_of=records[0], prices=book)
         for record, label in zip(records, labels, strict=True)
     ]
     compared = comparison.build(list(zip(records, projections, strict=True)), labels, forced=force)

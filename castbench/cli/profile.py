@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from castbench.cli.price_options import AcceptSuspect, PriceList, book_of
 from castbench.cli.settings import note, settings_of
 
 if TYPE_CHECKING:
+    from castbench.cost.prices import PriceBook
     from castbench.measure.rig import Rig
     from castbench.pipeline import Measured
     from castbench.plan import Plan
@@ -39,6 +41,8 @@ def profile_command(
     only: Annotated[
         list[str] | None, typer.Option(help="Measure only this label (repeatable) and the baseline.")
     ] = None,
+    prices: PriceList = None,
+    accept_suspect: AcceptSuspect = False,
 ) -> None:
     """Measure a workload profile on this machine, show what it costs, and keep every raw measurement.
 
@@ -49,10 +53,11 @@ def profile_command(
       castbench profile mine.yaml --dry-run
       castbench profile --resume latest
     """
-    asked = _Asked(workload, device, dry_run, out, seed, threads, exclusive, tuple(only or ()), _budget_s(budget))
+    book = book_of(prices, accept_suspect=accept_suspect)
+    asked = _Asked(workload, device, dry_run, out, seed, threads, exclusive, tuple(only or ()), _budget_s(budget), book)
     measured = _new_run(context, asked) if resume is None else _resumed(context, resume, asked)
     if measured is not None:
-        _show(context, measured, as_json=as_json)
+        _show(context, measured, book, as_json=as_json)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +73,7 @@ class _Asked:
     exclusive: bool
     only: tuple[str, ...]
     budget_s: float | None
+    prices: PriceBook
 
 
 def _budget_s(budget: str | None) -> float | None:
@@ -97,7 +103,7 @@ def _new_run(context: typer.Context, asked: _Asked) -> Measured | None:
     if asked.workload is None:
         raise InputError("name a workload profile (try: castbench profile quickstart) or a run with --resume")
     device = check_device(asked.device)
-    profile, plan = load_plan(asked.workload, only=asked.only, seed=asked.seed)
+    profile, plan = load_plan(asked.workload, only=asked.only, seed=asked.seed, prices=asked.prices)
     if asked.dry_run:
         _show_plan(profile, plan, device)
         return None
@@ -106,7 +112,7 @@ def _new_run(context: typer.Context, asked: _Asked) -> Measured | None:
     if device == "auto" and rig.device == "cpu":
         note(context, "No CUDA device here: measuring on the CPU. The result says nothing about a GPU.")
     with closing(rig), watcher_for(settings_of(context)) as watcher:
-        return measure(profile, plan, rig, watcher, out=asked.out, budget_s=asked.budget_s)
+        return measure(profile, plan, rig, watcher, out=asked.out, budget_s=asked.budget_s, prices=asked.prices)
 
 
 def _look_for_others(context: typer.Context, rig: Rig, asked: _Asked) -> None:
@@ -145,16 +151,16 @@ def _resumed(context: typer.Context, ref: str, asked: _Asked) -> Measured:
     _refuse_with_resume(asked)
     rig = rig_of_run(ref, asked.workload)
     with closing(rig), watcher_for(settings_of(context)) as watcher:
-        return resume(ref, rig, watcher, budget_s=asked.budget_s)
+        return resume(ref, rig, watcher, budget_s=asked.budget_s, prices=asked.prices)
 
 
-def _show(context: typer.Context, measured: Measured, *, as_json: bool) -> None:
+def _show(context: typer.Context, measured: Measured, prices: PriceBook, *, as_json: bool) -> None:
     """The report on stdout; where the run is kept and what failed on stderr."""
     from castbench.pipeline import baseline_was_measured, report_bytes, write_out
 
     for damage in measured.record.damage:
         note(context, f"{measured.path}: {damage}")
-    write_out(report_bytes(measured.record, "json" if as_json else "terminal"), None)
+    write_out(report_bytes(measured.record, "json" if as_json else "terminal", prices=prices), None)
     note(context, f"Run kept in {measured.path}. Next: castbench report --format csv --out report.csv")
     if not measured.complete:
         note(context, f"The budget ended before the last group; go on with: castbench profile --resume {measured.path}")

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from castbench.cli.price_options import AcceptSuspect, PriceList, book_of
+
 
 def report_command(
     run: Annotated[str, typer.Argument(help="A path, a name, or latest.")] = "latest",
@@ -16,6 +18,8 @@ def report_command(
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file named by --out.")] = False,
     price: Annotated[float | None, typer.Option(help="USD per hour of one server, instead of the profile's.")] = None,
     rate: Annotated[float | None, typer.Option(help="Requests per second, instead of the profile's.")] = None,
+    prices: PriceList = None,
+    accept_suspect: AcceptSuspect = False,
     redact: Annotated[bool, typer.Option("--redact", help="Leave out host, paths and contract prices.")] = False,
 ) -> None:
     """Show a stored run, or export it; every number is computed anew from its raw rounds.
@@ -33,8 +37,9 @@ def report_command(
     check_positive("--rate", rate)
     width, colour = (None, None) if out is None else (80, False)
     data = report_bytes(
-        read_run(run), fmt, table=table, price_usd_per_hour=price, rate=rate, redact=redact, width=width, colour=colour
-    )
+        read_run(run), fmt, table=table, price_usd_per_hour=price, rate=rate, redact=redact, width=width, colour=colour,
+        prices=book_of(prices, accept_suspect=accept_suspect),
+    )  # fmt: skip
     write_out(data, out, force=force)
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from castbench.cli.price_options import AcceptSuspect, PriceList, book_of
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -20,6 +22,8 @@ def verify_command(
     ] = None,
     price: Annotated[float | None, typer.Option(help="The --price that the report was made with.")] = None,
     rate: Annotated[float | None, typer.Option(help="The --rate that the report was made with.")] = None,
+    prices: PriceList = None,
+    accept_suspect: AcceptSuspect = False,
     redact: Annotated[bool, typer.Option("--redact", help="The report was made with --redact.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
@@ -37,7 +41,8 @@ def verify_command(
 
     check_positive("--price", price)
     check_positive("--rate", rate)
-    path, checks = verify(run, exported=report, price_usd_per_hour=price, rate=rate, redact=redact)
+    book = book_of(prices, accept_suspect=accept_suspect)
+    path, checks = verify(run, exported=report, price_usd_per_hour=price, rate=rate, redact=redact, prices=book)
     _show(str(path), checks, as_json=as_json)
     if not all(check.ok for check in checks):
         raise typer.Exit(4)

@@ -1,4 +1,4 @@
-"""`castbench workload`: write a profile, check one and show what it would measure, print its schema."""
+"""`castbench workload`: write a profile, check one and show what it would measure, print its schema; from-trace."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from castbench.cli.from_trace import from_trace_command
+from castbench.cli.price_options import AcceptSuspect, PriceList, book_of
 
 if TYPE_CHECKING:
     from castbench.workload.interview import Question
@@ -26,6 +29,8 @@ def check(
     file: _ProfileFile,
     *,
     device: Annotated[str | None, typer.Option(help="cpu or cuda: what the time is estimated for.")] = None,
+    prices: PriceList = None,
+    accept_suspect: AcceptSuspect = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
 ) -> None:
     """Check a profile and show what would be measured: groups, cases, the time it takes, warnings."""
@@ -33,7 +38,7 @@ def check(
     from castbench.pipeline import check_device, load_plan
     from castbench.report.terminal import shown_on
 
-    profile, plan = load_plan(file)
+    profile, plan = load_plan(file, prices=book_of(prices, accept_suspect=accept_suspect))
     estimated_for = check_device(device or ("cpu" if profile.gpu is None or profile.price_cpu else "cuda"))
     if as_json:
         typer.echo(json.dumps(plan_values(profile, plan, estimated_for), indent=2, ensure_ascii=False))
@@ -86,6 +91,9 @@ def schema() -> None:
     from castbench.workload.profile import json_schema
 
     typer.echo(json.dumps(json_schema(), indent=2))
+
+
+app.command("from-trace")(from_trace_command)
 
 
 def _is_terminal() -> bool:

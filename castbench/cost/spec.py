@@ -35,6 +35,8 @@ class Price:
 
     flags: why the row is doubtful (suspect rules, age) in sentences, empty when it is not; `caveats` says the same
     in the words that travel with numbers. spot_usd_per_hour: the catalogue's other price of the same instance.
+    contract: the user's own (stated in the profile, or of a price list of theirs): redacted reports leave it out.
+    term_years: how long a reservation is paid for, whatever is used; None: no such commitment is known.
     """
 
     usd_per_hour: float
@@ -55,6 +57,7 @@ class Price:
     memory_gib: float | None = None
     spot_usd_per_hour: float | None = None
     note: str | None = None
+    term_years: int | None = None
 
     @property
     def devices(self) -> int:

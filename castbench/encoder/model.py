@@ -68,8 +68,12 @@ class Encoder(nn.Module):
 
 
 def build_encoder(served: ServedModel, arm: Arm) -> Encoder:
-    """The encoder with an arm's mechanism in every layer, float32 on the CPU, weights drawn from the served seed."""
-    encoder = Encoder(served.model, served.max_seq_len, lambda: _attention(served, arm))
+    """The encoder with an arm's mechanism in every layer, float32 on the CPU, weights drawn from the served seed; so is
+    what else a mechanism draws when it is made (features, hashes, blocks), whatever was built before.
+    """
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(served.seed)
+        encoder = Encoder(served.model, served.max_seq_len, lambda: _attention(served, arm))
     draw_weights(encoder, served.seed)
     return encoder
 
@@ -78,7 +82,9 @@ def build_timed(served: ServedModel, arm: Arm) -> nn.Module:
     """What is timed: the encoder, or one attention module for scope attention."""
     if served.scope == "encoder":
         return build_encoder(served, arm)
-    module = _attention(served, arm)
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(served.seed)
+        module = _attention(served, arm)
     draw_weights(module, served.seed)
     return module
 

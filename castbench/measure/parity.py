@@ -58,8 +58,8 @@ def _error(spec: MechanismSpec, module: nn.Module, x_BNM: torch.Tensor, mask_BN:
 
 
 def _length_that_runs(spec: MechanismSpec, params: object, width: int, heads: int) -> int:
-    """The largest small length that the mechanism's own limits allow."""
-    for length in _LENGTHS:
+    """The length that the mechanism asks for, else the largest small one, as its own limits allow."""
+    for length in (*([spec.parity_tokens] if spec.parity_tokens else []), *_LENGTHS):
         if spec.limits(params, Problem(2, length, width, heads, 8)) is None:
             return length
-    raise CaseFailed(Status.PARITY, f"no small shape of {_LENGTHS} tokens can be checked with these parameters")
+    raise CaseFailed(Status.PARITY, "no small shape can be checked with these parameters")

@@ -30,7 +30,7 @@ from castbench.measure.energy import BlockRun, EnergyPolicy, measure_energy
 from castbench.measure.rig import CaseFailed, EnergyReading, MemoryReading, Prepared, TimedWindow
 from castbench.measure.sampler import RealClock
 from castbench.measure.threads import bound_threads, thread_settings, unbind, usable_cores
-from castbench.plan import Arm, Group, Plan
+from castbench.plan import Arm, Group, Plan, compiles
 from castbench.records import Conditions, Environment, Sample, Status
 
 if TYPE_CHECKING:
@@ -228,7 +228,7 @@ class TorchEpoch:
         self._worker, self._limit_s, self._watch = worker, _limit_s(plan), watch
         if watch is not None:
             watch.worker_starting()
-        self._prepare_limit_s = self._limit_s + (COMPILE_TIMEOUT_S if group.regime == "compiled" else 0.0)
+        self._group = group
         try:
             worker.ask("open", START_TIMEOUT_S, plan=plan, group=group, one_at_a_time=one_at_a_time)
         except CaseFailed:
@@ -239,7 +239,8 @@ class TorchEpoch:
 
     def prepare(self, arm: Arm) -> Prepared:
         """Build and warm up in the worker."""
-        prepared: Prepared = self._worker.ask("prepare", self._prepare_limit_s, arm=arm)
+        limit_s = self._limit_s + (COMPILE_TIMEOUT_S if compiles(self._group, arm) else 0.0)
+        prepared: Prepared = self._worker.ask("prepare", limit_s, arm=arm)
         return prepared
 
     def step_s(self, arm: Arm) -> float:

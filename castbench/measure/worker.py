@@ -30,7 +30,7 @@ from castbench.measure.cuda_clock import CudaClock
 from castbench.measure.device_facts import DeviceFacts
 from castbench.measure.rig import CaseFailed, MemoryReading, Prepared, TimedWindow
 from castbench.measure.window_rules import settle_s
-from castbench.plan import Arm, Group, Plan
+from castbench.plan import Arm, Group, Plan, compiles
 from castbench.records import CLUSTERED_TIME_RATIO, Sample, Status
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -148,7 +148,7 @@ class Bench:
         """
         built = self._ready(arm)
         first_s = self._warm_step_s[arm.label] = self._clock.time_window(built.step, 1).elapsed_s
-        if first_s < _LONG_STEP_S or self._opened()[1].regime == "compiled":
+        if first_s < _LONG_STEP_S or compiles(self._opened()[1], arm):
             self._warm_step_s[arm.label] = self._clock.time_window(built.step, 1).elapsed_s
         self._require_finite()
         self._require_same_as_eager(built)
@@ -208,7 +208,7 @@ class Bench:
         def first(index: int) -> torch.Tensor:
             return self._step_of(plan, group, module, pool)(index)  # a graph's memory is taken when it is recorded
 
-        if group.regime != "compiled":
+        if not compiles(group, arm):
             return memory.measure(module, first, self._device)
         step = self._step_of(plan, group, module, pool)
         step(0)

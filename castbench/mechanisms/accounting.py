@@ -22,6 +22,39 @@ def projections(problem: Problem, inputs: int = 3) -> KernelWork:
     )
 
 
+def fused_attention(problem: Problem) -> KernelWork:
+    """Softmax attention between projections whose scores never reach memory: 4·B·N²·M FLOPs.
+
+    Bytes: q, k, v and the result, once each. Training keeps one float32 per query and head beside the result, from
+    which the scores are computed again.
+    """
+    tokens = problem.batch_size * problem.seq_len
+    row_bytes = float(tokens * problem.embed_dim * problem.element_bytes)
+    return KernelWork(
+        attention_flops=4.0 * tokens * problem.seq_len * problem.embed_dim,
+        elementwise_bytes=4 * row_bytes,
+        launches=1,
+        activation_bytes=row_bytes + 4.0 * tokens * problem.num_heads * problem.training,
+    )
+
+
+def unfused_attention(problem: Problem) -> KernelWork:
+    """Softmax attention between projections with its N×N scores in memory: as many FLOPs as fused_attention.
+
+    Bytes: the scores written and read twice each. Scores and softmax lie in memory together at the peak, with the
+    result; training keeps the softmax, and q and k as they were scaled.
+    """
+    tokens = problem.batch_size * problem.seq_len
+    row_bytes = float(tokens * problem.embed_dim * problem.element_bytes)
+    score_bytes = float(tokens * problem.seq_len * problem.num_heads * problem.element_bytes)
+    return KernelWork(
+        attention_flops=4.0 * tokens * problem.seq_len * problem.embed_dim,
+        elementwise_bytes=4 * score_bytes + 4 * row_bytes,
+        launches=6,
+        activation_bytes=(score_bytes + 2 * row_bytes if problem.training else 2 * score_bytes) + row_bytes,
+    )
+
+
 def projection_parameters(embed_dim: int, inputs: int = 3) -> int:
     """Parameters of in_proj and out_proj, biases included."""
     return (inputs + 1) * (embed_dim * embed_dim + embed_dim)

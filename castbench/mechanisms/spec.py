@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,15 @@ def no_parameters(params: Any, embed_dim: int, num_heads: int) -> int:
     return 0
 
 
+def all_counted(params: Any, problem: Problem) -> float:
+    """An `uncounted_flops` for mechanisms that compute by products alone."""
+    return 0.0
+
+
+Family = Literal["softmax", "clustering", "sparsification", "approximation", "replacement", "known answer", "ceiling"]
+"""What a mechanism does to softmax attention: computes it, or how it saves work."""
+
+
 @dataclass(frozen=True, slots=True)
 class MechanismSpec:
     """Description of a mechanism.
@@ -94,6 +103,13 @@ class MechanismSpec:
     weights     number of learnable numbers the module holds, called as weights(params, embed_dim, num_heads)
     exact       computes softmax attention itself, so that it can replace the deployed one without training
     hidden      listed only on request (known answers, ceilings)
+    family      how it saves work, or that it does not
+    remark      what a reader must know before comparing it with softmax attention; empty where nothing
+    right_padding   positions matter to it, so that padding must stand at the right of every row
+    parity_tokens   tokens of the rows on which a run checks it against its reference, where it computes shorter ones in
+                another way; None: short rows do
+    compiles    its first step compiles a kernel, whatever the regime
+    uncounted_flops of `work`, the FLOPs of operations that torch.utils.flop_counter does not see (FFTs, scans)
     """
 
     name: str
@@ -109,9 +125,15 @@ class MechanismSpec:
     exact: bool = False
     causal: bool = False
     hidden: bool = False
+    family: Family = "softmax"
+    remark: str = ""
+    right_padding: bool = False
+    parity_tokens: int | None = None
+    compiles: bool = False
     limits: Callable[[Any, Problem], str | None] = supports_everything
     resolve: Callable[[Any, LengthMix], Any] = nothing_to_resolve
     weights: Callable[[Any, int, int], int] = no_parameters
+    uncounted_flops: Callable[[Any, Problem], float] = all_counted
 
     def param_defaults(self) -> dict[str, Any]:
         """Parameter names with their defaults, in the order they are declared."""

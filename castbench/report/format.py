@@ -35,6 +35,8 @@ _SUFFIX = {
     Unit.PROBABILITY: "",
     Unit.TOKENS: " tokens",
     Unit.TOKENS_PER_SECOND: " tokens/s",
+    Unit.HOURS: " h",
+    Unit.RATE: " per second",
     Unit.COUNT: "",
     Unit.EXPECTED: "",
     Unit.GIVEN: "",

@@ -9,7 +9,7 @@ from typing import Any
 from castbench.plain import to_plain
 from castbench.report import text
 from castbench.report.comparison import Comparison
-from castbench.report.nouns import Report, Statement
+from castbench.report.nouns import CaveatNote, Report, Statement
 
 SCHEMA = 1
 """Rises whenever a key is renamed, removed or changes its meaning."""
@@ -17,21 +17,18 @@ SCHEMA = 1
 
 def of_report(report: Report) -> bytes:
     """The JSON of a report."""
-    return _encoded(
+    return encoded(
         {
             "schema": SCHEMA,
             "kind": "report",
             "run": report.run,
-            "warnings": [_said(s) for s in report.warnings],
-            "headline": [_said(s) for s in report.headline],
+            "warnings": [said(s) for s in report.warnings],
+            "headline": [said(s) for s in report.headline],
             "projected": {"money": report.money, "mechanisms": report.mechanisms},
-            "ceilings": [_said(s) for s in report.ceilings],
+            "ceilings": [said(s) for s in report.ceilings],
             "measured": {"groups": report.groups, "confirmations": report.confirmations},
-            "assumptions": [_said(s) for s in report.assumptions],
-            "caveats": [
-                {"caveat": note.caveat, "labels": note.labels, "text": text.CAVEATS[note.caveat]}
-                for note in report.caveats
-            ],
+            "assumptions": [said(s) for s in report.assumptions],
+            "caveats": [doubt(note) for note in report.caveats],
             "reproduce": report.reproduce,
         }
     )
@@ -39,12 +36,12 @@ def of_report(report: Report) -> bytes:
 
 def of_comparison(comparison: Comparison) -> bytes:
     """The JSON of a comparison; `unlike_runs` is true where the runs did not do the same work."""
-    return _encoded(
+    return encoded(
         {
             "schema": SCHEMA,
             "kind": "comparison",
             "unlike_runs": comparison.unlike,
-            "notes": [_said(s) for s in comparison.notes],
+            "notes": [said(s) for s in comparison.notes],
             "runs": comparison.machines,
             "cheapest": comparison.cheapest,
             "rows": comparison.rows,
@@ -52,12 +49,17 @@ def of_comparison(comparison: Comparison) -> bytes:
     )
 
 
-def _said(said: Statement) -> dict[str, Any]:
+def said(one: Statement) -> dict[str, Any]:
     """A statement as its sentence, its name and its unrounded values."""
-    return {"says": said.key, "text": text.say(said), "values": dict(said.values)}
+    return {"says": one.key, "text": text.say(one), "values": dict(one.values)}
 
 
-def _encoded(value: Any) -> bytes:
+def doubt(note: CaveatNote) -> dict[str, Any]:
+    """A doubt with the labels it touches."""
+    return {"caveat": note.caveat, "labels": note.labels, "text": text.CAVEATS[note.caveat]}
+
+
+def encoded(value: Any) -> bytes:
     """Indented JSON in UTF-8."""
     plain = _finite(to_plain(value))
     return (json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8", "replace")

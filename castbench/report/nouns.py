@@ -14,8 +14,8 @@ from castbench.workload.spec import Demand, LengthDistribution, Regime, Sampling
 
 
 class Unit(StrEnum):
-    """What a quantity counts; EXPECTED is a count on average, GIVEN a number somebody stated, shown with all the digits
-    they gave.
+    """What a quantity counts; RATE is in requests per second, EXPECTED is a count on average, GIVEN a number somebody
+    stated, shown with all the digits they gave.
     """
 
     MS = "ms"
@@ -30,6 +30,8 @@ class Unit(StrEnum):
     PROBABILITY = "probability"
     TOKENS = "tokens"
     TOKENS_PER_SECOND = "tokens_per_second"
+    HOURS = "hours"
+    RATE = "rate"
     COUNT = "count"
     EXPECTED = "expected"
     GIVEN = "given"

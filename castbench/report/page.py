@@ -12,7 +12,7 @@ from castbench.records import Caveat, Environment, GpuFacts
 from castbench.report import format as fmt
 from castbench.report import text
 from castbench.report.blocks import Block, Bullets, Commands, Heading, Paragraph, Table
-from castbench.report.nouns import CaveatNote, Money, Quantity, Report, RunFacts, Statement, Unit, statement
+from castbench.report.nouns import Money, Quantity, Report, RunFacts, Statement, Unit, statement
 from castbench.report.shapes_page import column, energy, memory, no_energy, optional, shapes
 from castbench.report.view import replicas_estimate
 from castbench.units import mib
@@ -157,13 +157,7 @@ def _caveats(report: Report) -> Iterator[str]:
         yield missing
     for note in report.caveats:
         if note.caveat not in _SAID_ABOVE:
-            yield _caveat(note, everybody)
-
-
-def _caveat(note: CaveatNote, everybody: set[str]) -> str:
-    """One doubt in plain words."""
-    whom = "" if everybody <= set(note.labels) else f"{', '.join(note.labels)}: "
-    return whom + text.CAVEATS[note.caveat]
+            yield text.doubt(note.caveat, note.labels, everybody)
 
 
 def _environment(run: RunFacts) -> Iterator[str]:

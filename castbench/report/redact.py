@@ -38,6 +38,9 @@ def redact(report: Report) -> Report:
     )
     if _is_path(clean.money.mix.source):
         clean = replace(clean, money=replace(clean.money, mix=replace(clean.money.mix, source=REDACTED)))
+    if (demand := clean.money.demand) is not None and demand.trace is not None:
+        unnamed = replace(demand, trace=replace(demand.trace, path=REDACTED))
+        clean = replace(clean, money=replace(clean.money, demand=unnamed))
     return _without_money(clean) if _is_contract(report) else clean
 
 

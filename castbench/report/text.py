@@ -7,6 +7,7 @@ A template names its values; after a colon it says how a quantity is spoken: {sa
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from castbench.cost.spec import QualityStatus
@@ -135,6 +136,28 @@ SENTENCES: dict[str, str] = {
     " {limit}, shipped with {shipped}; clocks {clocks}.",
     "run.software": "Software: castbench {castbench}, Python {python}, torch {torch}, CUDA {cuda}, driver {driver}.",
     "run.resumed": "Times the run was interrupted and resumed: {times}.",
+    # --- capacity
+    "capacity.trace": "Traffic: {source}; {requests} requests in {hours}, {rate} on average. Arrivals and lengths are"
+    " taken from it; what the traced service generated, if it did, is not modelled.",
+    "capacity.poisson": "Traffic: {requests} independent arrivals in {hours}, {rate}, made up from the rate: real"
+    " traffic comes in bursts and needs more servers; replay a trace of yours (--trace).",
+    "capacity.objective": "Objective: {objective}.",
+    "capacity.floor": "At least {floor} replicas (zones: {zones}) are bought, and {spare} spare.",
+    "capacity.cut": "Requests longer than the {longest} measured, cut to that (--truncate): {count}.",
+    "capacity.overhead": "Every batch spends {overhead} outside the model.",
+    "capacity.price": "Price: {price} USD per hour for {name} ({plan}); {source}{when}.",
+    "capacity.price_doubt": "Doubt about the price: {doubt}.",
+    "capacity.no_cost": "No cost can be given: {why}.",
+    "capacity.units": "A server has {devices} devices, each of them a replica; servers are bought whole.",
+    "capacity.replayed": "Projected: times per batch were measured, and the queue was replayed from them;"
+    " nobody has held that against a real server yet.",
+    "capacity.proof": "{label} ({way}): {proof}. Before rounding up: {fraction:value}. {drop}",
+    "capacity.drop": "One server fewer would do at {times} the speed.",
+    "capacity.no_drop": "No speed removes a server: {why}.",
+    "capacity.none": "{label}: {why}.",
+    "capacity.rate": "{label}: {rate} of such traffic with {replicas}.",
+    "capacity.no_rate": "{label}: no limit can be given: {why}.",
+    "capacity.no_rate_either": "{label}: none, as no number of replicas keeps the objective at any rate.",
     # --- comparison
     "compare.unlike": "UNLIKE RUNS: these runs did not do the same work; differences below may come from that.",
     "compare.difference": "They differ in {what}.",
@@ -256,6 +279,13 @@ HEADINGS: dict[str, str] = {
     "environment": "Where and how it was measured",
     "reproduce": "To see it again",
     "comparison": "castbench compare",
+    "capacity": "castbench capacity",
+    "capacity.servers": "Servers (projected by replay; range: the middle 90 % over traffic resampled in blocks of"
+    " {block})",
+    "capacity.servers_unranged": "Servers (projected by replay)",
+    "capacity.proof": "Why so many",
+    "capacity.sustained": "What so many replicas sustain",
+    "capacity.day": "Fleets over the traffic, in replica hours (projected)",
     "compare.runs": "Runs",
     "compare.mechanisms": "By mechanism (projected from measurements; * is the best, beyond its range)",
     "compare.cases": "By case (measured, eager unless said; * is the best, beyond its range)",
@@ -282,6 +312,41 @@ COLUMNS: dict[str, str] = {
     "case": "batch × tokens",
     "metric": "",
 }
+
+CAPACITY_COLUMNS: dict[str, str] = {
+    "label": "mechanism",
+    "servers": "servers",
+    "replicas": "replicas",
+    "range": "range",
+    "cost": "$/h",
+    "p50": "p50 ms",
+    "p95": "p95 ms",
+    "p99": "p99 ms",
+    "busy": "busy %",
+    "formula": "by formula",
+    "line": "fleet",
+    "hours": "hours",
+    "mean": "mean",
+    "peak": "most",
+    "missed": "misses",
+}
+DAY_LINES = {"fixed": "fixed", "autoscaled": "autoscaled", "ideal": "ideal"}
+DAY_LINE_KEPT = "nothing"
+DAY_LINE_BOUND = "a bound, not an offer"
+ONE_AT_A_TIME = "one at a time"
+OPEN_RANGE = "{low} or more"
+
+REHEARSAL_COLUMNS: dict[str, str] = {
+    "share": "",
+    "observed": "served ms",
+    "predicted": "replayed ms",
+    "band": "band ms",
+    "error": "replay off by %",
+    "inside": "inside",
+}
+INSIDE = {True: "yes", False: "NO"}
+OUTCOME = {True: "inside its band", False: "OUTSIDE its band"}
+UNTELLING = "whose band is too wide to say anything"
 
 METRICS: dict[str, str] = {
     "cost_usd_per_hour": "cost $/h",
@@ -347,6 +412,12 @@ def _spoken(value: Value) -> object:
     if isinstance(value, tuple):
         return _Words(fmt.listed(value))
     return _Words(fmt.NOTHING if value is None else value)
+
+
+def doubt(caveat: Caveat, labels: Collection[str], everybody: Collection[str]) -> str:
+    """One doubt in plain words, with the labels it touches where it is not all of them."""
+    whom = "" if set(everybody) <= set(labels) else f"{', '.join(labels)}: "
+    return whom + CAVEATS[caveat]
 
 
 def model_name(mechanism: str, label: str) -> str:

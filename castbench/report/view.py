@@ -30,12 +30,12 @@ _NO_ENDS: tuple[int | None, int | None] = (None, None)
 
 def build(record: RunRecord, projection: Projection) -> Report:
     """The report of a run: pure, every number unrounded."""
-    run, money, fresh = _run_facts(record), _money(projection), confirmed_rows(record)
+    run, money, fresh = run_facts(record), _money(projection), confirmed_rows(record)
     mechanisms = tuple(arm for arm in projection.arms if arm.arm.role != "ceiling")
     groups = group_tables(record)
     return Report(
         run=run,
-        warnings=tuple(_warnings(run, mechanisms)),
+        warnings=tuple(warnings(run, is_wrong_device=any(Caveat.WRONG_DEVICE in arm.caveats for arm in mechanisms))),
         headline=headline.sentences(mechanisms, money, groups, run, fresh),
         mechanisms=mechanisms,
         money=money,
@@ -68,7 +68,7 @@ def _quantile(shares: tuple[tuple[int, float], ...], share: float) -> int:
     return shares[-1][0]
 
 
-def _run_facts(record: RunRecord) -> RunFacts:
+def run_facts(record: RunRecord) -> RunFacts:
     """Which run this is."""
     header, plan = record.header, record.header.plan
     return RunFacts(
@@ -102,13 +102,13 @@ def _money(projection: Projection) -> Money:
     )  # fmt: skip
 
 
-def _warnings(run: RunFacts, mechanisms: Iterable[ArmProjection]) -> Iterator[Statement]:
+def warnings(run: RunFacts, *, is_wrong_device: bool) -> Iterator[Statement]:
     """What must be read before any number."""
     if run.environment.device == "fake":
         yield statement("warning.fake")
     if run.environment.device == "cpu":
         yield statement("warning.cpu")
-    if any(Caveat.WRONG_DEVICE in arm.caveats for arm in mechanisms):
+    if is_wrong_device:
         yield statement("warning.device", device=run.environment.device_name)
     if run.ended is None:
         yield statement("warning.unfinished")

@@ -30,8 +30,10 @@ class Choices:
 
 def read_choices(entries: object) -> Choices:
     """The choices of the YAML value of `mechanisms`, with every problem found."""
+    if isinstance(entries, str) and entries.startswith("preset:"):
+        entries = [entries]
     if not isinstance(entries, list) or not entries:
-        expected = "expected a list such as [sdpa, naive, cast]"
+        expected = "expected a list such as [sdpa, naive, cast], or preset:article"
         return Choices((), (Problem("mechanisms", f"{expected}, got {shown(entries)}"),))
     if len(entries) > MOST_MECHANISMS:
         what = f"expected at most {MOST_MECHANISMS} mechanisms, got {len(entries)}"

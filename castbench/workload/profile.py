@@ -36,7 +36,7 @@ from castbench.errors import InputError, Problem
 from castbench.workload.choices import LONGEST_LABEL, MOST_MECHANISMS, read_choices
 from castbench.workload.length_file import MAX_TOKENS, read_length_file
 from castbench.workload.lengths import from_quantiles, from_shares
-from castbench.workload.scalars import Kind, Line, Name, Number, Switch, Whole, Word
+from castbench.workload.scalars import Digest, Kind, Line, Name, Number, Switch, Whole, Word
 from castbench.workload.shipped import find_profile
 from castbench.workload.spec import (
     Batching,
@@ -45,6 +45,7 @@ from castbench.workload.spec import (
     LengthDistribution,
     MechanismChoice,
     ModelSpec,
+    OwnedHardware,
     Phase,
     PriceChoice,
     Regime,
@@ -52,6 +53,8 @@ from castbench.workload.spec import (
     SamplingPolicy,
     Scope,
     ServiceObjective,
+    TimeUnit,
+    TraceReference,
     WorkloadProfile,
 )
 from castbench.workload.spelling import close_to, did_you_mean
@@ -80,8 +83,9 @@ _PLACES = {
     "quantiles": "lengths: {quantiles: …}",
     "file": "lengths: {file: …}",
     "column": "lengths: {file: …, column: …}",
+    "trace": "demand: {requests_per_second: …, trace: {file: …}}",
 }
-"""Keys that belong under `lengths` but look at home at the top."""
+"""Keys that belong under `lengths` or `demand` but look at home at the top."""
 
 _T = TypeVar("_T")
 
@@ -313,58 +317,152 @@ class ObjectiveKeys(_Keys):
         return self
 
 
+class TraceKeys(_Keys):
+    """The requests that the demand was taken from, for what replays them; castbench workload from-trace writes it."""
+
+    file: Annotated[str, _Is(Line(1000))] = Field(description="The trace; a path relative to the profile.")
+    sha256: Annotated[str, _Is(Digest())] = Field(description="sha256 of the file; another file is refused.")
+    rows: Annotated[int, _Is(Whole(2, 100_000_000))] = Field(description="Requests in it that are used.")
+    time_scale: Annotated[float, _Is(Number(1e6))] = Field(
+        1.0, description="Factor on all times: at 0.5 the same requests come twice as fast."
+    )
+    time_column: _Line | None = Field(None, description="Column of the arrival times.")
+    time_unit: Annotated[TimeUnit, _Is(Word(get_args(TimeUnit)))] | None = Field(
+        None, description="Unit of the arrival times; iso for dates."
+    )
+    tokens_column: _Line | None = Field(None, description="Column of the lengths in tokens.")
+    sort_within_s: Annotated[float, _Is(Number(1e9, unit="s"))] = Field(
+        60.0, description="Requests whose time goes back by no more than this are sorted; more is refused."
+    )
+    skip_unusable: Annotated[bool, _Is(Switch())] = Field(
+        False, description="Leave out rows without a usable time or length, rather than refuse the file."
+    )
+
+    def noun(self) -> TraceReference:
+        """The reference as the profile's noun."""
+        return TraceReference(path=self.file, **self.model_dump(exclude={"file"}))
+
+
 class DemandKeys(_Keys):
     """The traffic that must be served; without it there is no cost per hour."""
 
     requests_per_second: Annotated[float, _Is(Number(1e7))] = Field(description="Mean arrival rate of documents.")
     objective: ObjectiveKeys | None = Field(None, description="Latency objectives of the service.")
     max_utilization: _Share = Field(0.7, description="How busy a server may be on average.")
+    trace: TraceKeys | None = Field(None, description="The requests that this demand was taken from.")
 
     def noun(self) -> Demand:
         """The demand as the profile's noun."""
         objective = ServiceObjective(**self.objective.model_dump()) if self.objective else None
-        return Demand(self.requests_per_second, objective, self.max_utilization)
+        trace = self.trace.noun() if self.trace else None
+        return Demand(self.requests_per_second, objective, self.max_utilization, trace)
+
+
+class OwnedKeys(_Keys):
+    """A server that was bought; its price per hour is worked out from what it cost and what keeps it running."""
+
+    purchase_usd: Annotated[float, _Is(Number(1e8, "a price in USD above 0"))] = Field(
+        description="What one server cost, host and GPUs, in USD."
+    )
+    years: Annotated[float, _Is(Number(30))] = Field(description="Years over which it is written off.")
+    utilization: _Share = Field(description="Share of the hours of those years in which it serves.")
+    power_w: Annotated[float, _Is(Number(1e6, "a power in watts above 0"))] | None = Field(
+        None, description="Mean power of the server while it serves, in watts."
+    )
+    pue: Annotated[float, _Is(Number(10, "a ratio of at least 1"))] | None = Field(
+        None, description="Power of the whole room over that of its servers, at least 1."
+    )
+    usd_per_kwh: Annotated[float, _Is(Number(100, "a price in USD above 0"))] | None = Field(
+        None, description="Price of electricity in USD per kWh."
+    )
+    maintenance_share: _Share | None = Field(None, description="Maintenance per year as a share of purchase_usd.")
+
+    @model_validator(mode="after")
+    def _electricity_whole(self) -> OwnedKeys:
+        stated = {key: getattr(self, key) for key in ("power_w", "pue", "usd_per_kwh")}
+        missing = [key for key, value in stated.items() if value is None]
+        if missing and len(missing) < len(stated):
+            raise _refused(f"electricity needs {', '.join(stated)} together; {' and '.join(missing)} is missing")
+        if self.pue is not None and self.pue < 1:
+            raise _refused(f"expected a ratio of at least 1, got {self.pue:g}", at="pue")
+        return self
+
+    def noun(self) -> OwnedHardware:
+        """The server as the profile's noun."""
+        return OwnedHardware(**self.model_dump())
 
 
 class PriceKeys(_Keys):
-    """A contract price per hour, or a row of the price catalogue by cloud and instance."""
+    """A contract price per hour, a row of the price catalogue by cloud and instance, or a server of one's own."""
 
     usd_per_hour: _Usd | None = Field(None, description="Contract price of one billing unit per hour, in USD.")
     plan: Annotated[str, _Is(Word(PRICE_PLANS))] = Field("on_demand", description="on_demand, spot or reserved.")
     gpus: Annotated[int, _Is(Whole(0, 1024))] | None = Field(
-        None, description="GPUs in one billing unit of a contract price; 1, on CPU 0."
+        None, description="GPUs in one billing unit of a contract price or of one's own; 1, on CPU 0."
     )
     cloud: _Name | None = Field(None, description="Cloud of the catalogue row, such as aws.")
     instance: _Name | None = Field(None, description="Instance type of the catalogue row.")
     region: _Name | None = Field(None, description="Region of the catalogue row; without it, the reference region.")
+    discount_percent: Annotated[float, _Is(Number(99, "a discount in per cent above 0 and at most 99"))] | None = Field(
+        None, description="Discount off the on-demand price of the catalogue row; only with plan: reserved."
+    )
+    term_years: Annotated[int, _Is(Whole(1, 10))] | None = Field(
+        None, description="Years that the reservation is made for; only with plan: reserved."
+    )
+    owned: OwnedKeys | None = Field(None, description="A server that was bought, instead of a rented one.")
 
     @model_validator(mode="after")
-    def _contract_or_catalogue(self) -> PriceKeys:
+    def _one_kind_of_price(self) -> PriceKeys:
         catalogue = [key for key in ("cloud", "instance", "region") if getattr(self, key) is not None]
-        if self.usd_per_hour is not None and catalogue:
+        if self.owned is not None:
+            self._require_owned_alone(catalogue)
+        elif self.usd_per_hour is not None and catalogue:
             raise _refused(f"usd_per_hour is a contract price and {catalogue[0]} asks the catalogue; give one of them")
-        if self.usd_per_hour is None and not (self.cloud and self.instance):
-            raise _refused("expected usd_per_hour, or cloud and instance")
-        if self.usd_per_hour is None and self.gpus is not None:
+        elif self.usd_per_hour is None and not (self.cloud and self.instance):
+            raise _refused("expected usd_per_hour, or cloud and instance, or owned")
+        elif self.usd_per_hour is None and self.gpus is not None:
             raise _refused("the catalogue knows the GPUs of an instance; leave this key out", at="gpus")
         return self
+
+    @model_validator(mode="after")
+    def _terms_of_a_reservation(self) -> PriceKeys:
+        for key in ("discount_percent", "term_years"):
+            if getattr(self, key) is not None and self.plan != "reserved":
+                raise _refused("only used with plan: reserved; leave this key out", at=key)
+        if self.discount_percent is not None and self.usd_per_hour is not None:
+            raise _refused("a contract price is what is paid already; leave this key out", at="discount_percent")
+        if self.plan == "reserved" and self.cloud and self.discount_percent is None:
+            raise _refused("the catalogue has no reserved prices; state your discount as discount_percent", at="plan")
+        return self
+
+    def _require_owned_alone(self, catalogue: list[str]) -> None:
+        """Refuse another price or plan beside a server of one's own."""
+        others = [*(["usd_per_hour"] if self.usd_per_hour is not None else []), *catalogue]
+        if others:
+            raise _refused(f"owned is a price of its own and so is {others[0]}; give one of them")
+        if "plan" in self.model_fields_set:
+            raise _refused("a server of your own has no plan; leave this key out", at="plan")
 
     def noun(self, default_gpus: int) -> PriceChoice:
         """The price as the profile's noun."""
         gpus = default_gpus if self.gpus is None else self.gpus
-        return PriceChoice(self.usd_per_hour, self.plan, gpus, self.cloud, self.instance, self.region)
+        return PriceChoice(
+            self.usd_per_hour, self.plan, gpus, self.cloud, self.instance, self.region,
+            discount_percent=self.discount_percent, term_years=self.term_years,
+            owned=self.owned.noun() if self.owned else None,
+        )  # fmt: skip
 
 
 class CpuPriceKeys(PriceKeys):
-    """The price of a CPU server; of a contract's, its size too, because the catalogue does not know it."""
+    """The price of a CPU server; of a contract's or one's own, its size too, because the catalogue does not know it."""
 
     vcpus: Annotated[int, _Is(Whole(1, 4096))] | None = Field(
-        None, description="vCPUs of the server of a contract price, to compare with the threads measured."
+        None, description="vCPUs of the server of a contract price or of one's own, compared with the threads measured."
     )
 
     @model_validator(mode="after")
-    def _size_only_of_a_contract(self) -> CpuPriceKeys:
-        if self.usd_per_hour is None and self.vcpus is not None:
+    def _size_not_of_the_catalogue(self) -> CpuPriceKeys:
+        if self.cloud is not None and self.vcpus is not None:
             raise _refused("the catalogue knows the vCPUs of an instance; leave this key out", at="vcpus")
         return self
 
@@ -396,13 +494,13 @@ class SamplingKeys(_Keys):
     confirm: Annotated[bool, _Is(Switch())] = Field(True, description="Measure selected winners again on fresh rounds.")
 
 
-_MECHANISMS_SCHEMA = {
+_MECHANISMS_LIST_SCHEMA = {
     "type": "array",
     "minItems": 1,
     "maxItems": MOST_MECHANISMS,
     "items": {
         "anyOf": [
-            {"type": "string", "description": "A mechanism's name, with its default parameters."},
+            {"type": "string", "description": "A mechanism's name, with its default parameters; or a preset."},
             {
                 "type": "object",
                 "description": "{name: {parameter: value}}, with an optional label beside it.",
@@ -413,6 +511,9 @@ _MECHANISMS_SCHEMA = {
             },
         ]
     },
+}
+_MECHANISMS_SCHEMA = {
+    "anyOf": [_MECHANISMS_LIST_SCHEMA, {"type": "string", "pattern": "^preset:", "description": "A preset's name."}]
 }
 """Written by hand, because read_choices and not pydantic checks this list."""
 
@@ -508,8 +609,11 @@ _KEYS_AT: Mapping[tuple[str, ...], type[_Keys]] = {
     ("lengths", _FILE): LengthFileKeys,
     ("demand",): DemandKeys,
     ("demand", "objective"): ObjectiveKeys,
+    ("demand", "trace"): TraceKeys,
     ("price",): PriceKeys,
+    ("price", "owned"): OwnedKeys,
     ("price_cpu",): CpuPriceKeys,
+    ("price_cpu", "owned"): OwnedKeys,
     ("sampling",): SamplingKeys,
 }
 """The mapping that stands at each place of a profile, to suggest keys from."""

@@ -151,6 +151,23 @@ class Name:
         return {"pattern": r"^[A-Za-z0-9][A-Za-z0-9._-]*$", "maxLength": self.longest}
 
 
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """A sha256 in hex."""
+
+    def problem(self, value: object) -> str | None:
+        """See Kind."""
+        if isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value):
+            return None
+        meant = value.strip().lower() if isinstance(value, str) else ""
+        hint = did_you_mean(meant if re.fullmatch(r"[0-9a-f]{64}", meant) else None)
+        return f"expected the 64 hexadecimal digits that sha256sum prints of the file, got {shown(value)}{hint}"
+
+    def json_schema(self) -> dict[str, Any]:
+        """See Kind."""
+        return {"pattern": r"^[0-9a-f]{64}$"}
+
+
 def _is_number(value: object) -> bool:
     """Whether a YAML value is a number; true is not."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)

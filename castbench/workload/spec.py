@@ -6,7 +6,11 @@ import math
 from bisect import bisect_left
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Phase = Literal["inference", "training"]
 Scope = Literal["encoder", "attention"]
@@ -15,6 +19,8 @@ Batching = Literal["bucketed", "padded"]
 Regime = Literal["eager", "compiled", "graph"]
 """How steps are launched: as written, through torch.compile, or replayed as a CUDA graph."""
 SamplingMode = Literal["sustained", "burst"]
+TimeUnit = Literal["s", "ms", "us", "ns", "iso"]
+"""Unit of a trace's times; iso: dates as ISO 8601 writes them."""
 ParamValue = int | float | str | bool | None
 
 ELEMENT_BYTES: dict[str, int] = {"fp32": 4, "bf16": 2, "fp16": 2}
@@ -84,17 +90,87 @@ class ServiceObjective:
 
 
 @dataclass(frozen=True, slots=True)
+class TraceReference:
+    """A file of observed requests that a demand was taken from, and how it is to be read again.
+
+    path            as the profile gives it: relative to the profile's folder
+    sha256          of the file as it lies there, in hex
+    rows            requests in it that are used
+    time_scale      factor on all times: at 0.5 the same requests come twice as fast
+    time_column, time_unit, tokens_column   None: recognised by the layout of the file
+    sort_within_s   how far a time may go back behind an earlier one; such requests are sorted
+    skip_unusable   whether rows without a usable time or length are left out, rather than refused
+    """
+
+    path: str
+    sha256: str
+    rows: int
+    time_scale: float = 1.0
+    time_column: str | None = None
+    time_unit: TimeUnit | None = None
+    tokens_column: str | None = None
+    sort_within_s: float = 60.0
+    skip_unusable: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trace:
+    """Observed requests in the order of their arrival, at least two and not all at once.
+
+    arrival_s   seconds after the first request, ascending
+    tokens      length of each
+    source      where they come from, in words
+    """
+
+    arrival_s: NDArray[np.float64]
+    tokens: NDArray[np.int32]
+    source: str
+
+    @property
+    def requests_per_second(self) -> float:
+        """Mean rate: one over the mean time between arrivals."""
+        return (len(self.arrival_s) - 1) / float(self.arrival_s[-1])
+
+
+@dataclass(frozen=True, slots=True)
 class Demand:
-    """How much traffic must be served, and how full a server may be."""
+    """How much traffic must be served, and how full a server may be; `trace`: the requests it was taken from."""
 
     requests_per_second: float
     objective: ServiceObjective | None = None
     max_utilization: float = 0.7
+    trace: TraceReference | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OwnedHardware:
+    """A server that was bought, as its owner states it; cost/owned.py makes a price per hour of it. None: not stated.
+
+    purchase_usd        price of one server, host and GPUs
+    years               over which it is written off
+    utilization         share of the hours of those years in which it serves
+    power_w             mean power of the server while it serves
+    pue                 power of the whole room over that of its servers
+    usd_per_kwh         price of electricity
+    maintenance_share   maintenance per year, as a share of the purchase price
+    """
+
+    purchase_usd: float
+    years: float
+    utilization: float
+    power_w: float | None = None
+    pue: float | None = None
+    usd_per_kwh: float | None = None
+    maintenance_share: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PriceChoice:
-    """What the profile says of a price: a contract price per hour, or a row of the catalogue by cloud and instance."""
+    """What the profile says of a price: a contract price per hour, a row of the catalogue, or a server of one's own.
+
+    discount_percent   off the on-demand price of a catalogue row, with plan reserved
+    term_years         years that a reservation was made for
+    """
 
     usd_per_hour: float | None = None
     plan: str = "on_demand"
@@ -103,6 +179,9 @@ class PriceChoice:
     instance: str | None = None
     region: str | None = None
     vcpus: int | None = None
+    discount_percent: float | None = None
+    term_years: int | None = None
+    owned: OwnedHardware | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,13 +45,13 @@ def render(answers: Answers) -> str:
     lengths = "\n".join(f"  - {{tokens: {tokens}, share: {share:.12g}}}" for tokens, share in answers.lengths)
     rate, gpu = answers.requests_per_second, answers.gpu
     return _TEMPLATE.format(
-        name=_scalar(answers.name),
+        name=yaml_scalar(answers.name),
         layers=answers.layers,
         embed_dim=answers.embed_dim,
         num_heads=answers.num_heads,
         lengths=lengths,
         dtype="bf16" if gpu else "fp32",
-        gpu=f"gpu: {_scalar(gpu)}" if gpu else "# gpu: A100-PCIe-80GB",
+        gpu=f"gpu: {yaml_scalar(gpu)}" if gpu else "# gpu: A100-PCIe-80GB",
         demand=_line("demand", {"requests_per_second": rate}, "requests_per_second: 40"),
         price=_line("price", {"usd_per_hour": answers.usd_per_hour}, "usd_per_hour: 3.673"),
         price_cpu=_line(
@@ -68,7 +68,7 @@ def _line(key: str, answers: dict[str, float | None], example: str) -> str:
     return f"{key}: {{{told}}}" if told else f"# {key}: {{{example}}}"
 
 
-def _scalar(text: str) -> str:
+def yaml_scalar(text: str) -> str:
     """Text as a YAML scalar that is read back as the same text."""
     plain = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", text) and isinstance(resolve(text), str)
     return text if plain else json.dumps(text)

@@ -47,6 +47,22 @@ def test_weights_depend_on_seed_name_and_layer() -> None:
     assert not torch.equal(one["blocks.0.up.weight", shape], one["blocks.1.up.weight", shape])
 
 
+def test_what_a_mechanism_draws_for_itself_depends_on_the_seed_alone() -> None:
+    """Random features are equal in two builds, whatever was drawn before, differ between layers and with the seed, and
+    building draws nothing from the generator that others use.
+    """
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    one = dict(build_encoder(served(seed=1), arm("performer")).named_buffers())
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(3)
+    same, other = (dict(build_encoder(served(seed=seed), arm("performer")).named_buffers()) for seed in (1, 2))
+    features = [name for name in one if name.endswith("attention.projection")]
+    assert len(features) == 2
+    assert all(torch.equal(one[name], same[name]) and not torch.equal(one[name], other[name]) for name in features)
+    assert not torch.equal(one[features[0]], one[features[1]])
+
+
 def test_building_leaves_no_parameter_undrawn() -> None:
     """Every matrix has the spread it is documented to have, every bias is zero, every norm's scale one."""
     for name, value in build_encoder(SERVED, arm("cast")).named_parameters():

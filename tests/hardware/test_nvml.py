@@ -20,7 +20,7 @@ from castbench.hardware.nvml import inventory, open_gpu
 from castbench.plain import to_plain
 
 def plain(reading):
-    values = {name: getattr(reading, name) for name in reading.__slots__ if name != "at_s"}
+    values = {name: getattr(reading, name) for name in reading._fields if name != "at_s"}
     values["slowdowns"] = None if reading.slowdowns is None else sorted(reading.slowdowns)
     return values
 

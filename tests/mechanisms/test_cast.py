@@ -174,11 +174,12 @@ def test_gradients_are_those_of_finite_differences(clustering: Any, masked: bool
 @settings(max_examples=20)
 def test_slices_of_clusters_change_nothing(case: Case) -> None:
     """In inference, one cluster at a time gives what all at once give."""
-    module, x_BNM, mask_BN = case.module(), case.inputs(), case.mask()
-    at_once_BNM = module(x_BNM, mask_BN)
-    with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
-        patch.setitem(SLICE_BYTES, "cpu", 1)
-        torch.testing.assert_close(module(x_BNM, mask_BN), at_once_BNM, **CLOSE)
+    module, x_BNM = case.module(), case.inputs()
+    for mask_BN in (None, case.mask()):
+        at_once_BNM = module(x_BNM, mask_BN)
+        with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
+            patch.setitem(SLICE_BYTES, "cpu", 1)
+            torch.testing.assert_close(module(x_BNM, mask_BN), at_once_BNM, **CLOSE)
 
 
 @given(cases())

@@ -9,6 +9,7 @@ from castbench.records import Outcome, Status
 from castbench.report import exporters, view
 from castbench.report.nouns import Report
 from castbench.report.redact import redact
+from castbench.workload.spec import TraceReference
 from tests.report import builder
 
 SECRETS = ("gpu-host-7", "/home/mai", "GPU-1234", "secret", "castbench-runs")
@@ -109,3 +110,14 @@ def test_the_measured_numbers_are_untouched() -> None:
     """Redacting takes away names, not measurements."""
     report = builder.win()
     assert redact(report).groups == report.groups
+
+
+def test_a_trace_is_not_named() -> None:
+    """The path of the trace that the demand was taken from is there before and gone after; its hash stays."""
+    trace = TraceReference("../clients/acme/requests.csv", "ab" * 32, 100)
+    arms = (builder.sdpa(), builder.naive(), builder.winning_cast())
+    report = view.build(builder.record(), builder.projection(*arms, demand=replace(builder.DEMAND, trace=trace)))
+    assert "acme" in _everything(report)
+    clean = _everything(redact(report))
+    assert "acme" not in clean
+    assert "ab" * 32 in clean

@@ -43,7 +43,8 @@ def test_every_template_is_used_and_every_use_has_a_template() -> None:
     sources = "".join(path.read_text(encoding="utf-8") for path in ROOM.glob("*.py") if path.name != "text.py")
     used = set(
         re.findall(
-            r'"((?:headline|warning|ceiling|crossover|use|group|assumption|run|compare|energy|memory)\.\w+)"', sources
+            r'"((?:headline|warning|ceiling|crossover|use|group|assumption|run|compare|energy|memory|capacity|rehearsal)\.\w+)"',
+            sources,
         )
     )
     known = set(text.SENTENCES) | set(text.HEADINGS)

@@ -151,7 +151,7 @@ BROKEN = [
     ("attention_share", "0.4", "attention_share", "only used with scope: attention"),
     ("gpu", "[A100]", "gpu", "expected a text of one line"),
     ("baseline", "1", "baseline", 'got 1. Did you mean "1"?'),
-    ("mechanisms", "[]", "mechanisms", "expected a list such as [sdpa, naive, cast], got a list"),
+    ("mechanisms", "[]", "mechanisms", "expected a list such as [sdpa, naive, cast], or preset:article, got a list"),
     ("mechanisms", "sdpa", "mechanisms", "got 'sdpa'"),
     ("mechanisms", "[sdpa, 4]", "mechanisms[1]", "expected a mechanism's name or {name: {parameter: value}}, got 4"),
     ("mechanisms", "[{name: cast}]", "mechanisms[0]", "Did you mean `- cast`?"),
@@ -413,4 +413,6 @@ def test_the_json_schema_knows_limits_and_forms() -> None:
     assert schema["$defs"]["ModelKeys"]["properties"]["layers"]["maximum"] == 1000
     assert schema["properties"]["dtype"]["enum"] == ["fp32", "bf16", "fp16"]
     assert len(schema["properties"]["lengths"]["oneOf"]) == 3
-    assert len(schema["properties"]["mechanisms"]["items"]["anyOf"]) == 2
+    listed, preset = schema["properties"]["mechanisms"]["anyOf"]
+    assert len(listed["items"]["anyOf"]) == 2
+    assert preset["pattern"] == "^preset:"

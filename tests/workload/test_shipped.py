@@ -12,7 +12,7 @@ from castbench.workload.profile import read_profile
 from castbench.workload.shipped import find_profile, shipped_profiles
 from castbench.workload.spec import WorkloadProfile
 
-NAMES = ["arxiv-documents", "code-assist", "lra-text", "quickstart"]
+NAMES = ["arxiv-documents", "code-assist", "long-context", "lra-text", "quickstart"]
 
 
 def load(name: str) -> WorkloadProfile:
@@ -86,7 +86,7 @@ def test_a_path_wins_over_a_name(in_tmp: Path) -> None:
         ("quikstart", "Did you mean the shipped profile quickstart?"),
         ("profiles/lra-text.yaml", "Did you mean the shipped profile lra-text?"),
         ("conttracts.yaml", "Did you mean contracts.yaml?"),
-        ("zzz", "Shipped profiles are arxiv-documents, code-assist, lra-text, quickstart."),
+        ("zzz", "Shipped profiles are arxiv-documents, code-assist, long-context, lra-text, quickstart."),
         ("", "this is a folder"),
         ("a\0b", r"^'a.x00b': there is no such file"),
         ("x" * 5000, r"^'x{59}…: "),

@@ -34,4 +34,5 @@ SPEC = MechanismSpec(
     work=work,
     complexity="O(1)",
     hidden=True,
+    family="known answer",
 )

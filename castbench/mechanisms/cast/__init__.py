@@ -18,7 +18,7 @@ Assignment = Literal["learned", "contiguous", "random"]
 
 __all__ = ["SPEC", "CastAttention", "CastParams"]
 
-SLICE_BYTES = {"cpu": 3 * 512 * 1024, "cuda": 256 * 1024**2}
+SLICE_BYTES = {"cpu": 1024**2, "cuda": 256 * 1024**2}
 """Gathered q, k, v per slice of clusters in inference: about a core's L2 on CPUs, few launches on GPUs."""
 BALANCED_ROUNDS = 6
 """Rounds of `balanced`. In benchmarks/assignment.py 96 % or more of the tokens are then where single_assignment puts
@@ -26,6 +26,10 @@ them; 67–89 %, with a mean A_g lower by at most 1.5 %, where an offset three t
 like the same clusters.
 """
 _FP32_BYTES = 4
+_SCORES = 10.0
+"""What scores cost besides their products (written, exponentiated, read again), in N·M·C FLOPs: with it, `auto` is what
+was fastest of a search on CPUs, see docs/mechanisms.md.
+"""
 _CLUSTER_STEP = 8
 """Numbers of clusters are rounded to this, which matrix units like."""
 
@@ -103,9 +107,10 @@ def too_few_places(
 def resolve(params: CastParams, mix: LengthMix) -> CastParams:
     """`num_clusters: auto` as a number.
 
-    A layer costs N·M·(4N/C + 6C) FLOPs beyond its projections (C·K = N, a constant left out). The mean over the mix,
-    M·(4·E[N²]/C + 6·E[N]·C), is least at C = √(2·E[N²] / (3·E[N])); this is rounded to a multiple of 8 (below 8 to
-    a whole number). With a `cluster_size` given, C is what the longest row needs so that every token has a place.
+    A layer costs N·M·(4N/C + 6C) FLOPs beyond its projections (C·K = N, a constant left out), and its scores 10·N·M·C
+    more in time. The mean over the mix, M·(4·E[N²]/C + 16·E[N]·C), is least at C = √(E[N²] / (4·E[N])); this is rounded
+    to a multiple of 8 (below 8 to a whole number). With a `cluster_size` given, C is what the longest row needs so that
+    every token has a place.
     """
     if params.num_clusters != "auto":
         return params
@@ -114,7 +119,7 @@ def resolve(params: CastParams, mix: LengthMix) -> CastParams:
     total = math.fsum(mix.shares)
     mean = math.fsum(n * share for n, share in zip(mix.tokens, mix.shares, strict=True)) / total
     mean_square = math.fsum(n * n * share for n, share in zip(mix.tokens, mix.shares, strict=True)) / total
-    best = math.sqrt(2 * mean_square / (3 * mean))
+    best = math.sqrt(4 * mean_square / ((6 + _SCORES) * mean))
     rounded = _CLUSTER_STEP * round(best / _CLUSTER_STEP) if best >= _CLUSTER_STEP else round(best)
     return replace(params, num_clusters=max(1, rounded))
 
@@ -193,6 +198,7 @@ SPEC = MechanismSpec(
     complexity="O(N·(K + C)), which is O(N^1.5) with C ∝ √N",
     paper="van Engelenhoven et al., arXiv:2402.04239",
     year=2024,
+    family="clustering",
     limits=limits,
     resolve=resolve,
     weights=weights,

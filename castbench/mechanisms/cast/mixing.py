@@ -52,7 +52,7 @@ class Slice:
 
 def gated_affinity(query_TC: Tensor, key_TC: Tensor, lean_T: Tensor) -> Tensor:
     """A_g = sigmoid(phi)·f(Σ_h A_q) + (1 − sigmoid(phi))·f(Σ_h A_k), f the softmax over clusters, TC.  †"""
-    return torch.lerp(key_TC.softmax(-1), query_TC.softmax(-1), lean_T.unsqueeze(-1))
+    return key_TC.softmax(-1).lerp_(query_TC.softmax(-1), lean_T.unsqueeze(-1))
 
 
 def gate_strength(t: Tensor) -> Tensor:
@@ -117,7 +117,7 @@ def mix(
     summary_GHD = summaries_of(k_GKHD, v_GKHD, surrogate_CHD, gates, part)
     if with_summaries:
         own_GKHD = own_GKHD - summary_GHD.unsqueeze(1)
-    own_GKHD = own_GKHD * _own_shares(share_HTC, part).to(qkv_BNX.dtype)
+    own_GKHD = own_GKHD * own_shares(share_HTC, part).to(qkv_BNX.dtype)
     mixed_TM = qkv_BNX.new_zeros(batch * length, heads * width)
     mixed_TM.index_add_(0, part.token_P, own_GKHD.reshape(-1, heads * width))
     if with_summaries:
@@ -185,10 +185,10 @@ def left_out(members: Members, gates: Gates, *, with_summaries: bool) -> Tensor 
     return ~held_BCN[:, :, :length].transpose(1, 2).reshape(-1, clusters)
 
 
-def _own_shares(share_HTC: Tensor, part: Slice) -> Tensor:
+def own_shares(share_HTC: Tensor, part: Slice) -> Tensor:
     """A_sum of every member for the cluster that holds it, GKH1; 0 at places not taken."""
     heads, _, clusters = share_HTC.shape
-    cluster_C1 = torch.arange(clusters, device=share_HTC.device).unsqueeze(-1)
+    cluster_C1 = torch.arange(part.at.start, part.at.stop, device=share_HTC.device).unsqueeze(-1)
     token_BCK = part.token_P.view(part.members.index.shape)
     own_HP = (token_BCK * clusters + cluster_C1).flatten().expand(heads, -1)
     share_HP = share_HTC.reshape(heads, -1).gather(1, own_HP)

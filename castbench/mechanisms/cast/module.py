@@ -98,7 +98,7 @@ class CastAttention(nn.Module):
         if self.impl == "triton":  # the same sum in the same order as in its forward pass
             query_TC = self._summed_affinities(qkv_BNX, 0)
         else:
-            query_TC = Scores(qkv_BNX, self.surrogate_tokens, gates).first_look()[0].flatten(0, 1)
+            query_TC = Scores(qkv_BNX, self.surrogate_tokens, gates).first_look().flatten(0, 1)
         return self._members(qkv_BNX, query_TC, gates, key_padding_mask_BN)
 
     def describe(self, x_BNM: Tensor, key_padding_mask_BN: Tensor | None = None) -> dict[str, float]:

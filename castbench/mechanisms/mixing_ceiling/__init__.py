@@ -33,5 +33,6 @@ SPEC = MechanismSpec(
     work=work,
     complexity="O(N)",
     hidden=True,
+    family="ceiling",
     weights=weights,
 )

@@ -27,4 +27,5 @@ SPEC = MechanismSpec(
     work=work,
     complexity="O(1)",
     hidden=True,
+    family="ceiling",
 )

@@ -63,6 +63,7 @@ SPEC = MechanismSpec(
     work=work,
     complexity="that of the inner mechanism",
     hidden=True,
+    family="known answer",
     limits=limits,
     weights=weights,
 )

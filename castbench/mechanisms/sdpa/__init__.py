@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
-from castbench.mechanisms.accounting import projection_parameters, projections
+from castbench.mechanisms.accounting import fused_attention, projection_parameters, projections, unfused_attention
 from castbench.mechanisms.spec import KernelWork, MechanismSpec, Problem
+
+Backend = Literal["auto", "flash", "efficient", "cudnn", "math"]
 
 
 @dataclass(frozen=True, slots=True)
 class SdpaParams:
-    """SDPA has no parameters; PyTorch chooses the kernel, and the run records which one it was."""
+    """Parameters of SDPA.
+
+    backend  the kernel: flash (FlashAttention), efficient (memory-
+             efficient attention), cudnn or math (unfused); auto leaves
+             the choice to PyTorch, and the run records what it was
+    """
+
+    backend: Backend = "auto"
+
+    def __post_init__(self) -> None:
+        if self.backend not in get_args(Backend):
+            raise ValueError(f"backend: expected {' or '.join(map(repr, get_args(Backend)))}, got {self.backend!r}")
 
 
 def work(params: SdpaParams, problem: Problem) -> KernelWork:
-    """Projections, and 4·B·N²·M FLOPs of attention whose scores never reach memory.
-
-    Bytes of the attention: q, k, v and the result, once each. Training keeps one float32 per query and head beside
-    the result, from which the scores are computed again.
-    """
-    tokens = problem.batch_size * problem.seq_len
-    row_bytes = float(tokens * problem.embed_dim * problem.element_bytes)
-    attention = KernelWork(
-        attention_flops=4.0 * tokens * problem.seq_len * problem.embed_dim,
-        elementwise_bytes=4 * row_bytes,
-        launches=1,
-        activation_bytes=row_bytes + 4.0 * tokens * problem.num_heads * problem.training,
-    )
-    return projections(problem) + attention
+    """Projections, and 4·B·N²·M FLOPs of attention whose scores reach memory only with `backend: math`."""
+    attention = unfused_attention if params.backend == "math" else fused_attention
+    return projections(problem) + attention(problem)
 
 
 def weights(params: SdpaParams, embed_dim: int, num_heads: int) -> int:
