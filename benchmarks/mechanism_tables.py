@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from castbench.cli.mechanisms import shown
 from castbench.mechanisms import registry
 from castbench.mechanisms.spec import MechanismSpec
 
@@ -27,7 +28,7 @@ def table() -> str:
 
 def _row(spec: MechanismSpec) -> str:
     """One mechanism."""
-    params = ", ".join(f"`{name}` ({_shown(value)})" for name, value in spec.param_defaults().items())
+    params = ", ".join(f"`{name}` ({shown(value)})" for name, value in spec.param_defaults().items())
     source = f"{spec.paper}, {spec.year}" if spec.paper else ""
     cells = (
         f"`{spec.name}`", spec.family, "" if spec.hidden else spec.complexity, *(
@@ -35,13 +36,6 @@ def _row(spec: MechanismSpec) -> str:
         ), source, params, spec.remark or (spec.summary if spec.hidden else ""),
     )  # fmt: skip
     return f"| {' | '.join(cells)} |\n"
-
-
-def _shown(value: object) -> str:
-    """A default as a profile would spell it."""
-    if value is None:
-        return "null"
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def limits(result: Mapping[str, Any]) -> str:

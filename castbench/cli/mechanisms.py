@@ -88,7 +88,7 @@ def _block(spec: MechanismSpec) -> Table:
         "causal": "yes" if spec.causal else "no",
         "paper": f"{spec.paper} ({spec.year})" if spec.paper else "",
         "remark": spec.remark,
-        "defaults": ", ".join(f"{name}: {_shown(value)}" for name, value in spec.param_defaults().items()),
+        "defaults": ", ".join(f"{name}: {shown(value)}" for name, value in spec.param_defaults().items()),
     }
     lines = Table.grid(padding=(0, 2))
     lines.add_column(style="dim", no_wrap=True)
@@ -129,7 +129,7 @@ def _facts(spec: MechanismSpec) -> dict[str, Any]:
     }
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """A default as a profile would spell it."""
     if value is None:
         return "null"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from castbench.mechanisms.spec import KernelWork, Problem
 
 
@@ -58,3 +60,8 @@ def unfused_attention(problem: Problem) -> KernelWork:
 def projection_parameters(embed_dim: int, inputs: int = 3) -> int:
     """Parameters of in_proj and out_proj, biases included."""
     return (inputs + 1) * (embed_dim * embed_dim + embed_dim)
+
+
+def four_projections(params: Any, embed_dim: int, num_heads: int) -> int:
+    """A `weights` for mechanisms that learn nothing but in_proj, of q, k and v, and out_proj."""
+    return projection_parameters(embed_dim)

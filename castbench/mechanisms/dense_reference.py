@@ -11,19 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from castbench.mechanisms.row_by_row import row_by_row
+
 
 def reference(module: Any, x_BNM: Tensor, key_padding_mask_BN: Tensor | None = None) -> Tensor:
     """y_BNM in float64 from the module's in_proj, out_proj and num_heads; padding is taken away and mixes to zero."""
-    weights = {name: value.double().cpu() for name, value in module.named_parameters()}
-    rows = []
-    for b, x_NM in enumerate(x_BNM.double().cpu()):
-        real = [n for n in range(len(x_NM)) if key_padding_mask_BN is None or not key_padding_mask_BN[b, n]]
-        mixed_NM = torch.zeros_like(x_NM)
-        if real:
-            qkv_NX = x_NM[real] @ weights["in_proj.weight"].T + weights["in_proj.bias"]
-            mixed_NM[real] = _mixed(*qkv_NX.unflatten(-1, (3, module.num_heads, -1)).unbind(1)).flatten(1)
-        rows.append(mixed_NM @ weights["out_proj.weight"].T + weights["out_proj.bias"])
-    return torch.stack(rows).to(x_BNM.device)
+    return row_by_row(module, x_BNM, key_padding_mask_BN, lambda row: _mixed(*row.parts(module.num_heads)).flatten(1))
 
 
 def _mixed(q_NHD: Tensor, k_NHD: Tensor, v_NHD: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ Shape suffixes: B batch, N tokens of a padded row, T real tokens of all rows, M 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate, groupby
 
@@ -69,3 +70,21 @@ def without_padding(mask_BN: Tensor) -> Packing:
         rows = torch.split(place_T, lengths)
         place_T = torch.cat([rows[row] for row in order])
     return Packing((batch, length), tuple(lengths[row] for row in order if lengths[row]), place_T)
+
+
+def over_real_tokens(
+    x_BNM: Tensor, mask_BN: Tensor | None, attend: Callable[[Tensor, Packing], Tensor]
+) -> Tensor:  # fmt: skip
+    """y_BNM of `attend`, told where the real tokens are; not traced where a mask decides how many there are."""
+    if mask_BN is None:
+        return attend(x_BNM, whole(*x_BNM.shape[:2]))
+
+    def unpadded(x_BNM: Tensor, mask_BN: Tensor) -> Tensor:
+        return attend(x_BNM, without_padding(mask_BN))
+
+    if torch.compiler.is_compiling():
+        from castbench.mechanisms.uncompiled import uncompiled
+
+        y_BNM: Tensor = uncompiled(unpadded, x_BNM, mask_BN)
+        return y_BNM
+    return unpadded(x_BNM, mask_BN)

@@ -90,3 +90,19 @@ def multihead(module: Any, heads: int) -> nn.MultiheadAttention:
 def dense(module: Any, heads: int, x_BNM: Tensor, mask_BN: Tensor | None = None) -> Tensor:
     """Softmax attention with a module's projections, by PyTorch's own module."""
     return multihead(module, heads)(x_BNM, x_BNM, x_BNM, key_padding_mask=mask_BN, need_weights=False)[0]
+
+
+def bytes_kept(module: Any, x_BNM: Tensor) -> int:
+    """Bytes that a forward pass keeps for its backward pass, with its output and without the module's own tensors."""
+    own = {tensor.untyped_storage().data_ptr() for tensor in (*module.parameters(), *module.buffers())}
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        y_BNM = module(x_BNM)
+    kept[y_BNM.untyped_storage().data_ptr()] = y_BNM.untyped_storage()
+    return sum(storage.nbytes() for address, storage in kept.items() if address not in own)

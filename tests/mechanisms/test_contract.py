@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from castbench.mechanisms import params as mechanism_params
 from castbench.mechanisms import registry
 from castbench.mechanisms.spec import LengthMix, MechanismSpec, Problem
-from tests.mechanisms.cases import roused
+from tests.mechanisms.cases import bytes_kept, roused
 
 CLOSE = {"rtol": 1e-8, "atol": 1e-9}
 HOME = Path(__file__).parent / "variants"
@@ -240,18 +240,6 @@ def test_counted_flops_are_those_torch_counts(variant: Variant, tokens: int, wid
 @every_variant
 def test_memory_of_training_is_what_autograd_keeps(variant: Variant) -> None:
     """The activations counted for training are, to a tenth, the tensors a forward pass keeps for its backward pass."""
-    module, x_BNM = variant.module(256, 64, 4), torch.randn(2, 256, 64, requires_grad=True)
-    weights = {tensor.untyped_storage().data_ptr() for tensor in (*module.parameters(), *module.buffers())}
-    kept: dict[int, torch.UntypedStorage] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        y_BNM = module(x_BNM)
-    kept[y_BNM.untyped_storage().data_ptr()] = y_BNM.untyped_storage()
-    measured = sum(storage.nbytes() for address, storage in kept.items() if address not in weights)
+    measured = bytes_kept(variant.module(256, 64, 4), torch.randn(2, 256, 64, requires_grad=True))
     problem = Problem(2, 256, 64, 4, 4, training=True)
     assert variant.spec.work(variant.params(256), problem).activation_bytes == pytest.approx(measured, rel=0.1)

@@ -17,7 +17,7 @@ from castbench.mechanisms import registry
 from castbench.mechanisms.cast import SPEC as CAST
 from castbench.mechanisms.cast import CastParams
 from castbench.mechanisms.spec import LengthMix, MechanismSpec, Problem
-from tests.mechanisms.cases import CLUSTERINGS
+from tests.mechanisms.cases import CLUSTERINGS, bytes_kept
 
 NAMES = sorted(registry.all_specs())
 SHIPPED = {"busy", "cast", "mixing_ceiling", "module_ceiling", "naive", "plus", "sdpa"}
@@ -242,18 +242,7 @@ def test_memory_of_training_is_what_autograd_keeps(name: str, params: dict[str, 
     """The activations counted for training are, to a tenth, the tensors a forward pass keeps for its backward pass."""
     spec, x_BNM = registry.get(name), torch.randn(2, 256, 64, requires_grad=True)
     module = registry.load(spec.build)(spec.params(**params), embed_dim=64, num_heads=4)
-    weights = {parameter.untyped_storage().data_ptr() for parameter in module.parameters()}
-    kept: dict[int, torch.UntypedStorage] = {}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        y_BNM = module(x_BNM)
-    kept[y_BNM.untyped_storage().data_ptr()] = y_BNM.untyped_storage()
-    measured = sum(storage.nbytes() for address, storage in kept.items() if address not in weights)
+    measured = bytes_kept(module, x_BNM)
     counted = spec.work(spec.params(**params), Problem(2, 256, 64, 4, 4, training=True)).activation_bytes
     assert counted == pytest.approx(measured, rel=0.1)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from castbench.mechanisms.accounting import projection_parameters, projections
+from castbench.mechanisms.accounting import four_projections, projections
 from castbench.mechanisms.spec import KernelWork, MechanismSpec, Problem
 
 SLICE_BYTES = {"cpu": 3 * 1024**2, "cuda": 256 * 1024**2}
@@ -116,11 +116,6 @@ def _index_bytes(params: BigBirdParams, problem: Problem) -> float:
     return float(blocks * params.seen * (_INDEX_BYTES + params.block_size * problem.element_bytes))
 
 
-def weights(params: BigBirdParams, embed_dim: int, num_heads: int) -> int:
-    """The four projections."""
-    return projection_parameters(embed_dim)
-
-
 SPEC = MechanismSpec(
     name="bigbird",
     title="BigBird: window, global and random blocks",
@@ -136,5 +131,5 @@ SPEC = MechanismSpec(
     remark="rows of up to 7 blocks (448 tokens by default) get all of softmax attention and save nothing",
     right_padding=True,
     parity_tokens=512,
-    weights=weights,
+    weights=four_projections,
 )

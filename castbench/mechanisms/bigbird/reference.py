@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from castbench.mechanisms.bigbird import BigBirdParams
+from castbench.mechanisms.row_by_row import Row, row_by_row
 
 if TYPE_CHECKING:
     from castbench.mechanisms.bigbird.module import BigBirdAttention
@@ -22,18 +23,13 @@ def reference(module: BigBirdAttention, x_BNM: Tensor, key_padding_mask_BN: Tens
 
     Raises ValueError where the module draws blocks that it must not, or too few.
     """
-    weights = {name: value.double().cpu() for name, value in module.named_parameters()}
-    rows = []
-    for b, x_NM in enumerate(x_BNM.double().cpu()):
-        real = len(x_NM) if key_padding_mask_BN is None else int((~key_padding_mask_BN[b]).sum())
-        mixed_NM = torch.zeros_like(x_NM)
-        if real:
-            qkv_NX = x_NM[:real] @ weights["in_proj.weight"].T + weights["in_proj.bias"]
-            random = random_blocks(module, module.params.blocks(real))
-            parts_NHD = qkv_NX.view(real, 3, module.num_heads, -1).unbind(1)
-            mixed_NM[:real] = _mixed(module.params, random, *parts_NHD).flatten(1)
-        rows.append(mixed_NM @ weights["out_proj.weight"].T + weights["out_proj.bias"])
-    return torch.stack(rows).to(x_BNM.device)
+
+    def mix(row: Row) -> Tensor:
+        """What the real tokens of a row mix, NM."""
+        random = random_blocks(module, module.params.blocks(len(row.real)))
+        return _mixed(module.params, random, *row.parts(module.num_heads)).flatten(1)
+
+    return row_by_row(module, x_BNM, key_padding_mask_BN, mix)
 
 
 def common_blocks(params: BigBirdParams, query: int, count: int) -> set[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from castbench.mechanisms.accounting import projection_parameters, projections
+from castbench.mechanisms.accounting import four_projections, projections
 from castbench.mechanisms.spec import KernelWork, MechanismSpec, Problem
 
 SLICE_BYTES = {"cpu": 1024**2, "cuda": 256 * 1024**2}
@@ -116,11 +116,6 @@ def _activation_bytes(params: ClusteredParams, problem: Problem, known: Sizes) -
     return float(pairs * kept)
 
 
-def weights(params: ClusteredParams, embed_dim: int, num_heads: int) -> int:
-    """The four projections; hash planes are not learned."""
-    return projection_parameters(embed_dim)
-
-
 SPEC = MechanismSpec(
     name="clustered",
     title="Clustered attention (fast Transformers)",
@@ -133,5 +128,5 @@ SPEC = MechanismSpec(
     paper="Vyas et al., arXiv:2007.04825",
     year=2020,
     family="clustering",
-    weights=weights,
+    weights=four_projections,
 )

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from castbench.mechanisms.row_by_row import Row, row_by_row
+
 if TYPE_CHECKING:
     from castbench.mechanisms.clustered.module import Choice, ClusteredAttention
 
@@ -41,22 +43,19 @@ def reference(module: ClusteredAttention, x_BNM: Tensor, key_padding_mask_BN: Te
     ValueError where a bit is clearly wrong, where Lloyd's algorithm, done again on these bits, leads to other clusters,
     or where a key left out is clearly better than one that is read anew.
     """
-    weights = {name: value.detach().double().cpu() for name, value in module.named_parameters()}
     chosen = None if x_BNM.dtype == torch.float64 else module.choose(x_BNM, key_padding_mask_BN)
-    rows = []
-    for b, x_NM in enumerate(x_BNM.double().cpu()):
-        real = [n for n in range(len(x_NM)) if key_padding_mask_BN is None or not key_padding_mask_BN[b, n]]
-        mixed_NHD = torch.zeros(len(x_NM), module.num_heads, x_NM.shape[1] // module.num_heads, dtype=x_NM.dtype)
-        if real:
-            qkv_NX = x_NM[real] @ weights["in_proj.weight"].T + weights["in_proj.bias"]
-            q_NHD, k_NHD, v_NHD = qkv_NX.view(len(real), 3, module.num_heads, -1).unbind(1)
-            for h in range(module.num_heads):
-                given = None if chosen is None else _given_for_head(chosen, b, h, real, module.params.topk)
-                mixed_NHD[real, h] = mixed_head(
-                    module, (q_NHD[:, h], k_NHD[:, h], v_NHD[:, h]), given, CHOICE_TOLERANCE[x_BNM.dtype]
-                )
-        rows.append(mixed_NHD.flatten(1) @ weights["out_proj.weight"].T + weights["out_proj.bias"])
-    return torch.stack(rows).to(x_BNM.device)
+    tolerance = CHOICE_TOLERANCE[x_BNM.dtype]
+
+    def mix(row: Row) -> Tensor:
+        """All heads of one row, NM."""
+        q_NHD, k_NHD, v_NHD = (part_NHD.detach() for part_NHD in row.parts(module.num_heads))
+        heads = []
+        for h in range(module.num_heads):
+            given = None if chosen is None else _given_for_head(chosen, row.number, h, row.real, module.params.topk)
+            heads.append(mixed_head(module, (q_NHD[:, h], k_NHD[:, h], v_NHD[:, h]), given, tolerance))
+        return torch.cat(heads, dim=-1)
+
+    return row_by_row(module, x_BNM, key_padding_mask_BN, mix)
 
 
 def mixed_head(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from castbench.mechanisms.accounting import fused_attention, projection_parameters, projections
+from castbench.mechanisms.accounting import four_projections, fused_attention, projections
 from castbench.mechanisms.spec import KernelWork, MechanismSpec, Problem
 
 WIDEST_HEAD = 256
@@ -36,11 +36,6 @@ def limits(params: FlashAttnParams, problem: Problem) -> str | None:
     return refused and f"{refused}; use sdpa, or a model with more heads"
 
 
-def weights(params: FlashAttnParams, embed_dim: int, num_heads: int) -> int:
-    """The four projections."""
-    return projection_parameters(embed_dim)
-
-
 SPEC = MechanismSpec(
     name="flash_attn",
     title="FlashAttention (the package flash-attn)",
@@ -55,5 +50,5 @@ SPEC = MechanismSpec(
     exact=True,
     remark="with padding, every layer unpads its input and pads its output; a server that never pads saves that",
     limits=limits,
-    weights=weights,
+    weights=four_projections,
 )

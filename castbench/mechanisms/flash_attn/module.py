@@ -10,49 +10,29 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from castbench.mechanisms.flash_attn import FlashAttnParams, head_refused
-from castbench.mechanisms.packing import Packing, whole, without_padding
+from castbench.mechanisms.packing import Packing, over_real_tokens
+from castbench.mechanisms.projected import Projected
 
 DTYPES = (torch.float16, torch.bfloat16)
 OLDEST_ARCH = (8, 0)
 """Compute capability of the oldest GPUs the package's kernels run on."""
 
 
-class FlashAttnAttention(nn.Module):
+class FlashAttnAttention(Projected):
     """`forward(x_BNM, key_padding_mask_BN=None) -> y_BNM`, mask True = padding, zero there; weights named as in sdpa.
 
     With a mask the host waits for the row lengths, which empties the queue of kernels. Raises NotImplementedError
     where the package is missing or cannot run on the input's device or in its dtype.
     """
 
-    def __init__(self, embed_dim: int, num_heads: int) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.in_proj = nn.Linear(embed_dim, 3 * embed_dim)
-        self.out_proj = nn.Linear(embed_dim, embed_dim)
-        self.ran_as: str | None = None
-        nn.init.xavier_uniform_(self.in_proj.weight)
-        nn.init.zeros_(self.in_proj.bias)
-        nn.init.zeros_(self.out_proj.bias)
-
     def forward(self, x_BNM: Tensor, key_padding_mask_BN: Tensor | None = None) -> Tensor:
         """y_BNM, with zeros at padding."""
         if not torch.compiler.is_compiling():  # what parity's check has asked before, and a graph cannot ask
             self._require_kernels(x_BNM)
-        if key_padding_mask_BN is None:
-            return self._over(x_BNM, whole(*x_BNM.shape[:2]))
-        if torch.compiler.is_compiling():
-            from castbench.mechanisms.uncompiled import uncompiled
-
-            y_BNM: Tensor = uncompiled(self._unpadded, x_BNM, key_padding_mask_BN)
-            return y_BNM
-        return self._unpadded(x_BNM, key_padding_mask_BN)
-
-    def _unpadded(self, x_BNM: Tensor, mask_BN: Tensor) -> Tensor:
-        """y_BNM of what is real."""
-        return self._over(x_BNM, without_padding(mask_BN))
+        return over_real_tokens(x_BNM, key_padding_mask_BN, self._over)
 
     def _over(self, x_BNM: Tensor, packing: Packing) -> Tensor:
         """y_BNM by the package's function for this packing."""

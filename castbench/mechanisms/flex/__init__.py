@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from castbench.mechanisms.accounting import fused_attention, projection_parameters, projections, unfused_attention
+from castbench.mechanisms.accounting import four_projections, fused_attention, projections, unfused_attention
 from castbench.mechanisms.spec import KernelWork, MechanismSpec, Problem
 
 Impl = Literal["auto", "compiled", "eager"]
@@ -33,16 +33,6 @@ def work(params: FlexParams, problem: Problem) -> KernelWork:
     return projections(problem) + attention(problem)
 
 
-def limits(params: FlexParams, problem: Problem) -> str | None:
-    """None: what it cannot do depends on device, compiler and version of PyTorch, and is said when it runs."""
-    return None
-
-
-def weights(params: FlexParams, embed_dim: int, num_heads: int) -> int:
-    """The four projections."""
-    return projection_parameters(embed_dim)
-
-
 SPEC = MechanismSpec(
     name="flex",
     title="FlexAttention (PyTorch, compiled)",
@@ -57,5 +47,5 @@ SPEC = MechanismSpec(
     exact=True,
     remark="its kernel is compiled before anything is timed, once per shape; on CPUs it has no backward pass",
     compiles=True,
-    weights=weights,
+    weights=four_projections,
 )

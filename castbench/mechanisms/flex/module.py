@@ -11,17 +11,18 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from torch.nn.attention.flex_attention import BlockMask, flex_attention, noop_mask
 
 from castbench.mechanisms.flex import FlexParams, Impl
+from castbench.mechanisms.projected import Projected
 
 BLOCK = 128
 """Tokens per block of the mask: FlexAttention's own default."""
 
 
-class FlexAttention(nn.Module):
+class FlexAttention(Projected):
     """`forward(x_BNM, key_padding_mask_BN=None) -> y_BNM`, mask True = padding; weights named as in sdpa.
 
     The first pass of every shape compiles, which takes seconds: `compiles` says so. Raises NotImplementedError where
@@ -29,15 +30,9 @@ class FlexAttention(nn.Module):
     """
 
     def __init__(self, embed_dim: int, num_heads: int, *, impl: Impl = "auto") -> None:
-        super().__init__()
-        self.num_heads, self.impl = num_heads, impl
+        super().__init__(embed_dim, num_heads)
+        self.impl = impl
         self.compiles = impl != "eager"
-        self.in_proj = nn.Linear(embed_dim, 3 * embed_dim)
-        self.out_proj = nn.Linear(embed_dim, embed_dim)
-        self.ran_as: str | None = None
-        nn.init.xavier_uniform_(self.in_proj.weight)
-        nn.init.zeros_(self.in_proj.bias)
-        nn.init.zeros_(self.out_proj.bias)
 
     def forward(self, x_BNM: Tensor, key_padding_mask_BN: Tensor | None = None) -> Tensor:
         """y_BNM, finite at padding."""

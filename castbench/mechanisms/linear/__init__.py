@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from castbench.mechanisms.accounting import projection_parameters, projections
+from castbench.mechanisms.accounting import four_projections, projections
 from castbench.mechanisms.spec import KernelWork, MechanismSpec, Problem
 
 _FP32_BYTES = 4
@@ -36,11 +36,6 @@ def work(params: LinearParams, problem: Problem) -> KernelWork:
     return projections(problem) + mixing
 
 
-def weights(params: LinearParams, embed_dim: int, num_heads: int) -> int:
-    """The four projections."""
-    return projection_parameters(embed_dim)
-
-
 SPEC = MechanismSpec(
     name="linear",
     title="Linear attention (Transformers are RNNs)",
@@ -54,5 +49,5 @@ SPEC = MechanismSpec(
     year=2020,
     family="replacement",
     remark="Its similarities are not those of softmax attention nor an approximation of them.",
-    weights=weights,
+    weights=four_projections,
 )

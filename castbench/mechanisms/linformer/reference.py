@@ -11,28 +11,26 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from castbench.mechanisms.row_by_row import Row, row_by_row
+
 if TYPE_CHECKING:
     from castbench.mechanisms.linformer.module import LinformerAttention
 
 
 def reference(module: LinformerAttention, x_BNM: Tensor, key_padding_mask_BN: Tensor | None = None) -> Tensor:
     """y_BNM in float64 from the module's own weights; padding is taken away, with its columns, and mixes to zero."""
-    weights = {name: value.double().cpu() for name, value in module.named_parameters()}
-    rows = []
-    for b, x_NM in enumerate(x_BNM.double().cpu()):
-        real = [n for n in range(len(x_NM)) if key_padding_mask_BN is None or not key_padding_mask_BN[b, n]]
-        mixed_NM = torch.zeros_like(x_NM)
-        if real:
-            qkv_NX = x_NM[real] @ weights["in_proj.weight"].T + weights["in_proj.bias"]
-            q_NHD, k_NHD, v_NHD = qkv_NX.view(len(real), 3, module.num_heads, -1).unbind(1)
-            columns_PHKN = weights["sequence_proj"][..., real]
-            heads = [
-                head(q_NHD[:, h], k_NHD[:, h], v_NHD[:, h], *own_projections(columns_PHKN, h))
-                for h in range(module.num_heads)
-            ]
-            mixed_NM[real] = torch.cat(heads, dim=-1)
-        rows.append(mixed_NM @ weights["out_proj.weight"].T + weights["out_proj.bias"])
-    return torch.stack(rows).to(x_BNM.device)
+
+    def mix(row: Row) -> Tensor:
+        """All heads of one row, NM."""
+        q_NHD, k_NHD, v_NHD = row.parts(module.num_heads)
+        columns_PHKN = row.weights["sequence_proj"][..., row.real]
+        heads = [
+            head(q_NHD[:, h], k_NHD[:, h], v_NHD[:, h], *own_projections(columns_PHKN, h))
+            for h in range(module.num_heads)
+        ]
+        return torch.cat(heads, dim=-1)
+
+    return row_by_row(module, x_BNM, key_padding_mask_BN, mix)
 
 
 def own_projections(columns_PHKN: Tensor, h: int) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from castbench.mechanisms.row_by_row import row_by_row
+
 if TYPE_CHECKING:
     from castbench.mechanisms.local.module import LocalAttention
 
@@ -19,15 +21,7 @@ Weights = dict[str, Tensor]
 
 def reference(module: LocalAttention, x_BNM: Tensor, key_padding_mask_BN: Tensor | None = None) -> Tensor:
     """y_BNM in float64 from the module's weights; padding is cut off at the right and mixes to zero."""
-    weights = {name: value.double().cpu() for name, value in module.named_parameters()}
-    rows = []
-    for b, x_NM in enumerate(x_BNM.double().cpu()):
-        real = len(x_NM) if key_padding_mask_BN is None else int((~key_padding_mask_BN[b]).sum())
-        mixed_NM = torch.zeros_like(x_NM)
-        if real:
-            mixed_NM[:real] = _mixed(module, weights, x_NM[:real])
-        rows.append(mixed_NM @ weights["out_proj.weight"].T + weights["out_proj.bias"])
-    return torch.stack(rows).to(x_BNM.device)
+    return row_by_row(module, x_BNM, key_padding_mask_BN, lambda row: _mixed(module, row.weights, row.x_NM))
 
 
 def sees(query: int, key: int, window: int, global_tokens: int) -> bool:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from castbench.mechanisms.row_by_row import row_by_row
+
 if TYPE_CHECKING:
     from castbench.mechanisms.luna.module import LunaAttention
 
@@ -19,15 +21,7 @@ Weights = dict[str, Tensor]
 
 def reference(module: LunaAttention, x_BNM: Tensor, key_padding_mask_BN: Tensor | None = None) -> Tensor:
     """y_BNM in float64 from the module's own weights; padding is taken away and mixes to zero."""
-    weights = {name: value.double().cpu() for name, value in module.named_parameters()}
-    rows = []
-    for b, x_NM in enumerate(x_BNM.double().cpu()):
-        real = [n for n in range(len(x_NM)) if key_padding_mask_BN is None or not key_padding_mask_BN[b, n]]
-        mixed_NM = torch.zeros_like(x_NM)
-        if real:
-            mixed_NM[real] = mixed(weights, x_NM[real], module.num_heads)
-        rows.append(mixed_NM @ weights["out_proj.weight"].T + weights["out_proj.bias"])
-    return torch.stack(rows).to(x_BNM.device)
+    return row_by_row(module, x_BNM, key_padding_mask_BN, lambda row: mixed(row.weights, row.x_NM, module.num_heads))
 
 
 def mixed(weights: Weights, x_NM: Tensor, heads: int) -> Tensor:

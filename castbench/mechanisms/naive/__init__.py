@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from castbench.mechanisms.accounting import projection_parameters, projections
+from castbench.mechanisms.accounting import four_projections, projections
 from castbench.mechanisms.spec import KernelWork, MechanismSpec, Problem
 
 
@@ -30,11 +30,6 @@ def work(params: NaiveParams, problem: Problem) -> KernelWork:
     return projections(problem) + attention
 
 
-def weights(params: NaiveParams, embed_dim: int, num_heads: int) -> int:
-    """The four projections."""
-    return projection_parameters(embed_dim)
-
-
 SPEC = MechanismSpec(
     name="naive",
     title="Unfused softmax attention (original Transformer)",
@@ -47,5 +42,5 @@ SPEC = MechanismSpec(
     paper="Vaswani et al., arXiv:1706.03762",
     year=2017,
     exact=True,
-    weights=weights,
+    weights=four_projections,
 )

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from castbench.mechanisms.accounting import projection_parameters, projections
+from castbench.mechanisms.accounting import four_projections, projections
 from castbench.mechanisms.spec import KernelWork, MechanismSpec, Problem
 
 Kernel = Literal["softmax", "relu"]
@@ -72,11 +72,6 @@ def work(params: PerformerParams, problem: Problem) -> KernelWork:
     return projections(problem) + mixing
 
 
-def weights(params: PerformerParams, embed_dim: int, num_heads: int) -> int:
-    """The four projections; random features are not learned."""
-    return projection_parameters(embed_dim)
-
-
 def _wide_bytes(problem: Problem) -> int:
     """Bytes per number of what is exponentiated."""
     return max(_FP32_BYTES, problem.element_bytes)
@@ -95,5 +90,5 @@ SPEC = MechanismSpec(
     year=2020,
     family="approximation",
     remark="Approximates softmax attention at random: outputs differ from one draw of the features to the next.",
-    weights=weights,
+    weights=four_projections,
 )

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from castbench.mechanisms.performer import RELU_EPSILON
+from castbench.mechanisms.row_by_row import Row, row_by_row
 
 if TYPE_CHECKING:
     from castbench.mechanisms.performer.module import PerformerAttention
@@ -20,18 +21,13 @@ if TYPE_CHECKING:
 
 def reference(module: PerformerAttention, x_BNM: Tensor, key_padding_mask_BN: Tensor | None = None) -> Tensor:
     """y_BNM in float64 from the module's own weights and random features; padding mixes to zero."""
-    weights = {name: value.double().cpu() for name, value in module.named_parameters()}
     projection_FD = module.projection.double().cpu()
-    rows = []
-    for b, x_NM in enumerate(x_BNM.double().cpu()):
-        real = [n for n in range(len(x_NM)) if key_padding_mask_BN is None or not key_padding_mask_BN[b, n]]
-        mixed_NM = torch.zeros_like(x_NM)
-        if real:
-            qkv_NX = x_NM[real] @ weights["in_proj.weight"].T + weights["in_proj.bias"]
-            q_NHD, k_NHD, v_NHD = qkv_NX.unflatten(-1, (3, module.num_heads, -1)).unbind(1)
-            mixed_NM[real] = mixed(module.kernel, projection_FD, q_NHD, k_NHD, v_NHD).flatten(1)
-        rows.append(mixed_NM @ weights["out_proj.weight"].T + weights["out_proj.bias"])
-    return torch.stack(rows).to(x_BNM.device)
+
+    def mix(row: Row) -> Tensor:
+        """What the real tokens of a row mix, NM."""
+        return mixed(module.kernel, projection_FD, *row.parts(module.num_heads)).flatten(1)
+
+    return row_by_row(module, x_BNM, key_padding_mask_BN, mix)
 
 
 def mixed(kernel: str, projection_FD: Tensor, q_NHD: Tensor, k_NHD: Tensor, v_NHD: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from castbench.mechanisms.reformer import factors
 from castbench.mechanisms.reformer.rounds import ONLY_ITSELF, SHORTEST
+from castbench.mechanisms.row_by_row import Row, row_by_row
 
 if TYPE_CHECKING:
     from castbench.mechanisms.reformer.module import ReformerAttention
@@ -31,22 +32,19 @@ def reference(module: ReformerAttention, x_BNM: Tensor, key_padding_mask_BN: Ten
     Below float64 the module's buckets are taken over, since rounding alone moves tokens about, and checked apart:
     ValueError where another direction lies clearly farther along a token than that of its bucket.
     """
-    weights = {name: value.detach().double().cpu() for name, value in module.named_parameters()}
     chosen = None if x_BNM.dtype == torch.float64 else module.choose(x_BNM, key_padding_mask_BN)
-    rows = []
-    for b, x_NM in enumerate(x_BNM.double().cpu()):
-        real = [n for n in range(len(x_NM)) if key_padding_mask_BN is None or not key_padding_mask_BN[b, n]]
-        mixed_NHD = torch.zeros(len(x_NM), module.num_heads, x_NM.shape[1] // module.num_heads, dtype=x_NM.dtype)
-        if real:
-            qkv_NX = x_NM[real] @ weights["in_proj.weight"].T + weights["in_proj.bias"]
-            parts = qkv_NX.view(len(real), module.params.inputs, module.num_heads, -1).unbind(1)
-            for h in range(module.num_heads):
-                given = None if chosen is None else [bucket_BHRN[b, h][:, real].tolist() for bucket_BHRN in chosen]
-                mixed_NHD[real, h] = mixed_head(
-                    module, [part[:, h] for part in parts], given, CHOICE_TOLERANCE[x_BNM.dtype]
-                )
-        rows.append(mixed_NHD.flatten(1) @ weights["out_proj.weight"].T + weights["out_proj.bias"])
-    return torch.stack(rows).to(x_BNM.device)
+    tolerance = CHOICE_TOLERANCE[x_BNM.dtype]
+
+    def mix(row: Row) -> Tensor:
+        """All heads of one row, NM."""
+        parts = [part_NHD.detach() for part_NHD in row.parts(module.num_heads, module.params.inputs)]
+        heads = []
+        for h in range(module.num_heads):
+            given = None if chosen is None else [of_side[row.number, h][:, row.real].tolist() for of_side in chosen]
+            heads.append(mixed_head(module, [part[:, h] for part in parts], given, tolerance))
+        return torch.cat(heads, dim=-1)
+
+    return row_by_row(module, x_BNM, key_padding_mask_BN, mix)
 
 
 def mixed_head(

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from castbench.mechanisms.routing import row_window
+from castbench.mechanisms.row_by_row import Row, row_by_row
 
 if TYPE_CHECKING:
     from castbench.mechanisms.routing.module import Members as ChosenMembers
@@ -33,22 +34,19 @@ def reference(module: RoutingAttention, x_BNM: Tensor, key_padding_mask_BN: Tens
     Below float64 the module's members are taken over, since rounding alone moves them about, and checked apart:
     ValueError where a token left out lies clearly farther along a centroid than a member.
     """
-    weights = {name: value.detach().double().cpu() for name, value in module.named_parameters()}
     chosen = None if x_BNM.dtype == torch.float64 else module.choose(x_BNM, key_padding_mask_BN)
-    rows = []
-    for b, x_NM in enumerate(x_BNM.double().cpu()):
-        real = [n for n in range(len(x_NM)) if key_padding_mask_BN is None or not key_padding_mask_BN[b, n]]
-        mixed_NHD = torch.zeros(len(x_NM), module.num_heads, x_NM.shape[1] // module.num_heads, dtype=x_NM.dtype)
-        if real:
-            qkv_NX = x_NM[real] @ weights["in_proj.weight"].T + weights["in_proj.bias"]
-            parts = qkv_NX.view(len(real), module.params.inputs, module.num_heads, -1).unbind(1)
-            for h in range(module.num_heads):
-                given = None if chosen is None else _members_of_head(chosen, b, h, real)
-                mixed_NHD[real, h] = mixed_head(
-                    module, h, [part[:, h] for part in parts], given, CHOICE_TOLERANCE[x_BNM.dtype]
-                )
-        rows.append(mixed_NHD.flatten(1) @ weights["out_proj.weight"].T + weights["out_proj.bias"])
-    return torch.stack(rows).to(x_BNM.device)
+    tolerance = CHOICE_TOLERANCE[x_BNM.dtype]
+
+    def mix(row: Row) -> Tensor:
+        """All heads of one row, NM."""
+        parts = [part_NHD.detach() for part_NHD in row.parts(module.num_heads, module.params.inputs)]
+        heads = []
+        for h in range(module.num_heads):
+            given = None if chosen is None else _members_of_head(chosen, row.number, h, row.real)
+            heads.append(mixed_head(module, h, [part[:, h] for part in parts], given, tolerance))
+        return torch.cat(heads, dim=-1)
+
+    return row_by_row(module, x_BNM, key_padding_mask_BN, mix)
 
 
 def mixed_head(

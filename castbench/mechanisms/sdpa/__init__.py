@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from castbench.mechanisms.accounting import fused_attention, projection_parameters, projections, unfused_attention
+from castbench.mechanisms.accounting import four_projections, fused_attention, projections, unfused_attention
 from castbench.mechanisms.spec import KernelWork, MechanismSpec, Problem
 
 Backend = Literal["auto", "flash", "efficient", "cudnn", "math"]
@@ -33,11 +33,6 @@ def work(params: SdpaParams, problem: Problem) -> KernelWork:
     return projections(problem) + attention(problem)
 
 
-def weights(params: SdpaParams, embed_dim: int, num_heads: int) -> int:
-    """The four projections."""
-    return projection_parameters(embed_dim)
-
-
 SPEC = MechanismSpec(
     name="sdpa",
     title="Fused softmax attention (PyTorch SDPA)",
@@ -50,5 +45,5 @@ SPEC = MechanismSpec(
     paper="Dao et al., arXiv:2205.14135",
     year=2022,
     exact=True,
-    weights=weights,
+    weights=four_projections,
 )

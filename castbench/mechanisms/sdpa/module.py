@@ -9,10 +9,11 @@ import warnings
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from castbench.mechanisms.projected import Projected
 from castbench.mechanisms.sdpa import Backend, SdpaParams
 
 KERNELS: dict[Backend, SDPBackend] = {
@@ -24,7 +25,7 @@ KERNELS: dict[Backend, SDPBackend] = {
 _FOR_GPUS = ("efficient", "cudnn")
 
 
-class SdpaAttention(nn.Module):
+class SdpaAttention(Projected):
     """`forward(x_BNM, key_padding_mask_BN=None) -> y_BNM`, mask True = padding; weights named as in cast and naive.
 
     Without a mask none is handed on, so that PyTorch is free to take the kernels that know none. Raises
@@ -32,15 +33,9 @@ class SdpaAttention(nn.Module):
     """
 
     def __init__(self, embed_dim: int, num_heads: int, *, backend: Backend = "auto") -> None:
-        super().__init__()
-        self.num_heads, self.backend = num_heads, backend
-        self.in_proj = nn.Linear(embed_dim, 3 * embed_dim)
-        self.out_proj = nn.Linear(embed_dim, embed_dim)
-        self.ran_as: str | None = None
+        super().__init__(embed_dim, num_heads)
+        self.backend = backend
         self._kernels: dict[object, str] = {}
-        nn.init.xavier_uniform_(self.in_proj.weight)
-        nn.init.zeros_(self.in_proj.bias)
-        nn.init.zeros_(self.out_proj.bias)
 
     def forward(self, x_BNM: Tensor, key_padding_mask_BN: Tensor | None = None) -> Tensor:
         """y_BNM; rows of padding only attend to their padding, so that they stay finite."""

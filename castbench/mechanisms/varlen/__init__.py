@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from castbench.mechanisms.accounting import fused_attention, projection_parameters, projections
+from castbench.mechanisms.accounting import four_projections, fused_attention, projections
 from castbench.mechanisms.spec import KernelWork, MechanismSpec, Problem
 
 Impl = Literal["auto", "rows", "nested", "varlen_attn"]
@@ -55,11 +55,6 @@ def limits(params: VarlenParams, problem: Problem) -> str | None:
     return refused and f"{refused}; use impl: auto"
 
 
-def weights(params: VarlenParams, embed_dim: int, num_heads: int) -> int:
-    """The four projections."""
-    return projection_parameters(embed_dim)
-
-
 SPEC = MechanismSpec(
     name="varlen",
     title="Unpadded softmax attention (variable lengths)",
@@ -74,5 +69,5 @@ SPEC = MechanismSpec(
     exact=True,
     remark="every layer unpads its input and pads its output; a server that never pads saves that too",
     limits=limits,
-    weights=weights,
+    weights=four_projections,
 )

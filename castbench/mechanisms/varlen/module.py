@@ -11,10 +11,11 @@ import warnings
 from importlib.util import find_spec
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from castbench.mechanisms.packing import Packing, whole, without_padding
+from castbench.mechanisms.packing import Packing, over_real_tokens
+from castbench.mechanisms.projected import Projected
 from castbench.mechanisms.varlen import Impl, VarlenParams, head_refused
 
 VARLEN_DTYPES = (torch.float16, torch.bfloat16)
@@ -22,7 +23,7 @@ OLDEST_ARCH = (8, 0)
 """Compute capability of the oldest GPUs that varlen_attn's kernel runs on."""
 
 
-class VarlenAttention(nn.Module):
+class VarlenAttention(Projected):
     """`forward(x_BNM, key_padding_mask_BN=None) -> y_BNM`, mask True = padding, zero there; weights named as in sdpa.
 
     With a mask the host waits for the row lengths, which on a GPU empties the queue of kernels. Raises
@@ -30,29 +31,12 @@ class VarlenAttention(nn.Module):
     """
 
     def __init__(self, embed_dim: int, num_heads: int, *, impl: Impl = "auto") -> None:
-        super().__init__()
-        self.num_heads, self.impl = num_heads, impl
-        self.in_proj = nn.Linear(embed_dim, 3 * embed_dim)
-        self.out_proj = nn.Linear(embed_dim, embed_dim)
-        self.ran_as: str | None = None
-        nn.init.xavier_uniform_(self.in_proj.weight)
-        nn.init.zeros_(self.in_proj.bias)
-        nn.init.zeros_(self.out_proj.bias)
+        super().__init__(embed_dim, num_heads)
+        self.impl = impl
 
     def forward(self, x_BNM: Tensor, key_padding_mask_BN: Tensor | None = None) -> Tensor:
         """y_BNM, with zeros at padding."""
-        if key_padding_mask_BN is None:
-            return self._over(x_BNM, whole(*x_BNM.shape[:2]))
-        if torch.compiler.is_compiling():
-            from castbench.mechanisms.uncompiled import uncompiled
-
-            y_BNM: Tensor = uncompiled(self._unpadded, x_BNM, key_padding_mask_BN)
-            return y_BNM
-        return self._unpadded(x_BNM, key_padding_mask_BN)
-
-    def _unpadded(self, x_BNM: Tensor, mask_BN: Tensor) -> Tensor:
-        """y_BNM of what is real."""
-        return self._over(x_BNM, without_padding(mask_BN))
+        return over_real_tokens(x_BNM, key_padding_mask_BN, self._over)
 
     def _over(self, x_BNM: Tensor, packing: Packing) -> Tensor:
         """y_BNM by the implementation for this packing; where no token is real there is nothing to attend to."""
