@@ -186,7 +186,6 @@ class _CsvTable:
         self.header = tuple(name.strip() for name in next(csv.reader([first], delimiter=delimiter)))
         if all(_is_value(name) for name in self.header):
             raise InputError(f"{path}: line 1 holds values ({listed(self.header)}), not names; add a line of names")
-        csv.field_size_limit(LONGEST_LINE)  # a cell may hold the whole prompt; lines are bounded already
         self._path = path
         self._rows = csv.reader(lines, delimiter=delimiter, strict=True)
 
@@ -207,11 +206,15 @@ class _CsvTable:
 
     def _some_rows(self) -> list[list[Any]]:
         """The next rows; empty at the end."""
+        # A cell may hold the whole prompt; lines are bounded already. The limit is the whole process's.
+        usual = csv.field_size_limit(LONGEST_LINE)
         try:
             return list(islice(self._rows, BLOCK_ROWS))
         except csv.Error as error:
             line = self._before + self._rows.line_num + 1
             raise InputError(f"{self._path}: line {line}: not readable as CSV: {error}") from None
+        finally:
+            csv.field_size_limit(usual)
 
     def _mended(self, numbers: Sequence[int], rows: list[list[Any]]) -> tuple[Sequence[int], list[list[Any]]]:
         """The rows without blank lines, and what stands for cells in a row that has too few or too many."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 import sys
@@ -249,6 +250,14 @@ def test_time_that_goes_back_too_far_is_refused(tmp_path: Path) -> None:
     read = read_trace(path, Reading(sort_within_s=7140))
     assert (read.out_of_order, read.furthest_back_s, read.first_out_of_order) == (1, 7140, 5)
     assert read.tokens.tolist() == [1, 4, 2, 3, 5]
+
+
+def test_reading_a_trace_leaves_the_csv_module_as_it_was(tmp_path: Path) -> None:
+    """Cells of a trace may be long, and only theirs: the limit that other readers of CSV rely on is the same after."""
+    before = csv.field_size_limit()
+    read = read_trace(written(tmp_path, "t.csv", f"time_s,tokens,prompt\n0,1,{'x' * (before + 1)}\n1,2,a\n"))
+    assert read.tokens.tolist() == [1, 2]
+    assert csv.field_size_limit() == before
 
 
 @pytest.mark.parametrize(
