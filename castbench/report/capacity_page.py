@@ -115,8 +115,7 @@ def _heading(sized: Sequence[ArmCapacity]) -> Heading:
     if not blocks_s:
         return Heading(text.HEADINGS["capacity.servers_unranged"])
     block_s = blocks_s[0]
-    number, unit = (block_s / 60, "min") if block_s >= 120 else (block_s, "s")
-    block = f"{fmt.value(Quantity(number, Unit.EXPECTED))} {unit}"
+    block = f"{block_s / 60:.0f} min" if block_s >= 120 else f"{block_s:.3g} s"
     return Heading(text.HEADINGS["capacity.servers"].format(block=block))
 
 
