@@ -114,8 +114,7 @@ def _heading(sized: Sequence[ArmCapacity]) -> Heading:
     blocks_s = [arm.plan.interval.block_s for arm in sized if arm.plan is not None and arm.plan.interval is not None]
     if not blocks_s:
         return Heading(text.HEADINGS["capacity.servers_unranged"])
-    block_s = blocks_s[0]
-    block = f"{block_s / 60:.0f} min" if block_s >= 120 else f"{block_s:.3g} s"
+    block = fmt.text(Quantity(blocks_s[0], Unit.SECONDS))
     return Heading(text.HEADINGS["capacity.servers"].format(block=block))
 
 

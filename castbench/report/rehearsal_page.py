@@ -89,7 +89,7 @@ def _served(report: RehearsalReport) -> Iterator[Statement]:
     """What came, and how it was served."""
     found = report.rehearsal
     yield statement(
-        "rehearsal.served", requests=Quantity(found.requests, Unit.COUNT), span=_seconds(found.span_s),
+        "rehearsal.served", requests=Quantity(found.requests, Unit.COUNT), span=Quantity(found.span_s, Unit.SECONDS),
         label=found.label, way=way_words(found.policy), regime=found.regime, rate=Quantity(found.rate_per_s, Unit.RATE),
         load=_percent(found.load),
     )  # fmt: skip
@@ -152,17 +152,12 @@ def _behind(report: RehearsalReport) -> Iterator[Statement]:
 
 def _name(one: Percentile) -> str:
     """p50 and so on."""
-    return f"p{one.share * 100:g}"
+    return text.SHARES[one.share]
 
 
 def _ms(seconds: float) -> Quantity:
     """Seconds as people's milliseconds."""
     return Quantity(seconds * 1e3, Unit.MS)
-
-
-def _seconds(seconds: float) -> str:
-    """A duration in words."""
-    return f"{seconds:.0f} s"
 
 
 def _percent(share: float) -> Quantity:

@@ -365,6 +365,7 @@ DAY_LINE_BOUND = "a bound, not an offer"
 ONE_AT_A_TIME = "one at a time"
 OPEN_RANGE = "{low} or more"
 
+SHARES = {0.5: "p50", 0.95: "p95", 0.99: "p99"}
 REHEARSAL_COLUMNS: dict[str, str] = {
     "share": "",
     "observed": "served ms",
