@@ -20,9 +20,10 @@ from castbench.errors import HardwareError, InputError, Interrupted, RunFileErro
 from castbench.plain import sha256_of
 from castbench.plan import Plan, choice_problems, make_plan, with_presets
 from castbench.records import RunEnd, RunHeader, RunRecord, Selection
+from castbench.rehearsal.choice import RehearsalChoice
 from castbench.store import SCHEMA, RunWriter, find_run, new_run_path
 from castbench.store import read_run as read_run_file
-from castbench.traffic_source import TrafficChoice, traffic_for
+from castbench.traffic_source import TrafficChoice, traced, traffic_for
 from castbench.workload.lengths import from_shares
 from castbench.workload.spec import Demand, PriceChoice, SamplingPolicy, ServiceObjective, WorkloadProfile
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from castbench.measure.rig import Rig
     from castbench.measure.runner import Watcher
     from castbench.report.capacity_page import CapacityReport
+    from castbench.report.rehearsal_page import RehearsalReport
     from castbench.report.verify import Check
     from castbench.stats import Estimate
 
@@ -271,6 +273,7 @@ def capacity(
     a trace nor a rate, nothing to keep, or requests longer than measured.
     """
     from castbench.cost.capacity_stage import Asked
+    from castbench.rehearsal.kept import kept_rehearsals
     from castbench.report import capacity_view
 
     extras = capacity_view.Extras(question.labels, question.replicas, question.day, question.truncate)
@@ -281,7 +284,7 @@ def capacity(
     asked = Asked(
         found.traffic, objective, question.overhead_s, resamples=question.resamples, seed=question.seed
     )  # fmt: skip
-    return capacity_view.build(record, asked, found.source, money, extras, on_progress)
+    return capacity_view.build(record, asked, found.source, money, extras, on_progress, kept_rehearsals(record))
 
 
 def _told_as(on_progress: Callable[[str, float], None] | None, what: str) -> Callable[[float], None] | None:
@@ -306,6 +309,40 @@ def _objective(demand: Demand | None, question: CapacityQuestion) -> Objective:
         )
     found = Objective.of_service(stated, utilization)
     return replace(found, min_replicas=question.min_replicas, zones=question.zones, spare=question.spare)
+
+
+@dataclass(frozen=True, slots=True)
+class RehearsalQuestion:
+    """What `castbench rehearse` is asked; None: as the run's profile says. smooth: no trace, although it names one."""
+
+    trace: Path | None = None
+    smooth: bool = False
+    choice: RehearsalChoice = field(default_factory=RehearsalChoice)
+
+
+def rehearse(
+    record: RunRecord, question: RehearsalQuestion, on_progress: Callable[[str, float], None] | None = None
+) -> RehearsalReport:
+    """Serve one replica's traffic on this machine and hold it against the replay; kept beside the run file.
+
+    Raises InputError for what cannot be rehearsed, RunFileError where the run was measured elsewhere, HardwareError
+    where the server fails, Interrupted on Ctrl-C, after which nothing is kept.
+    """
+    from castbench.rehearsal.kept import keep
+    from castbench.rehearsal.machine import open_stage
+    from castbench.rehearsal.stage import rehearse as rehearse_on
+    from castbench.report import rehearsal_view
+
+    if question.smooth and question.trace is not None:
+        raise InputError("--smooth and --trace exclude each other")
+    told = _told_as(on_progress, "reading the trace")
+    found = None if question.smooth else traced(record.header, TrafficChoice(question.trace), told)
+    try:
+        with open_stage(record.header) as stage:
+            rehearsal = rehearse_on(record, found, question.choice, stage, on_progress)
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted; nothing of this rehearsal is kept") from None
+    return rehearsal_view.build(record, rehearsal, keep(record, rehearsal))
 
 
 def device_kind(device: str) -> DeviceKind:

@@ -1,7 +1,7 @@
 """Which requests a question about a run is asked for: a trace, the trace its profile names, or arrivals from a rate.
 
 --trace FILE ┐
-profile ─────┼─▶ traffic_for ─▶ SourcedTraffic ─▶ capacity
+profile ─────┼─▶ traffic_for ─▶ SourcedTraffic ─▶ capacity, rehearse
 --rate ──────┘
 """
 

@@ -18,6 +18,7 @@ from castbench.cli.doctor import doctor_command
 from castbench.cli.mechanisms import mechanisms_command
 from castbench.cli.prices import prices_command
 from castbench.cli.profile import profile_command
+from castbench.cli.rehearse import rehearse_command
 from castbench.cli.report import report_command
 from castbench.cli.runs import runs_app
 from castbench.cli.settings import Settings
@@ -47,6 +48,7 @@ app.command("profile")(profile_command)
 app.command("report")(report_command)
 app.command("compare")(compare_command)
 app.command("capacity")(capacity_command)
+app.command("rehearse")(rehearse_command)
 app.add_typer(workload_app, name="workload")
 app.add_typer(runs_app, name="runs")
 app.command("mechanisms")(mechanisms_command)

@@ -114,9 +114,7 @@ def _heading(sized: Sequence[ArmCapacity]) -> Heading:
     blocks_s = [arm.plan.interval.block_s for arm in sized if arm.plan is not None and arm.plan.interval is not None]
     if not blocks_s:
         return Heading(text.HEADINGS["capacity.servers_unranged"])
-    block_s = blocks_s[0]
-    number, unit = (block_s / 60, "min") if block_s >= 120 else (block_s, "s")
-    block = f"{fmt.value(Quantity(number, Unit.EXPECTED))} {unit}"
+    block = fmt.text(Quantity(blocks_s[0], Unit.SECONDS))
     return Heading(text.HEADINGS["capacity.servers"].format(block=block))
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from castbench.cost.capacity_stage import ArmCapacity, Asked, arm_capacities, fitted, longest_measured, require_served
 from castbench.cost.day_lines import Autoscaler, DayLines, day_lines
+from castbench.cost.rehearsed import Rehearsal
 from castbench.cost.savings import is_priced_for_another_size
 from castbench.cost.spec import Price, QualityStatus
 from castbench.cost.traffic import Traffic
@@ -17,6 +18,7 @@ from castbench.records import Caveat, RunRecord
 from castbench.report import view
 from castbench.report.capacity_page import CapacityReport
 from castbench.report.nouns import CaveatNote, Quantity, Statement, Unit, statement
+from castbench.report.rehearsal_page import signature
 from castbench.units import SECONDS_PER_HOUR
 
 
@@ -56,11 +58,12 @@ def require_known(record: RunRecord, extras: Extras) -> None:
 
 def build(
     record: RunRecord, asked: Asked, source: str | None, money: Money, extras: Extras,
-    on_progress: Callable[[str, float], None] | None = None,
+    on_progress: Callable[[str, float], None] | None = None, rehearsals: Sequence[Rehearsal] = (),
 ) -> CapacityReport:  # fmt: skip
     """Size every mechanism asked for.
 
     source      where the traffic came from; None: it was made up from a rate
+    rehearsals  those of this run, whose errors are said beside the figures
     """
     require_known(record, extras)
     longest = longest_measured(record)
@@ -71,7 +74,7 @@ def build(
     return CapacityReport(
         run=record.header.run_id, objective=asked.objective, traffic=traffic, source=source, cut=cut,
         warnings=tuple(_warnings(record)),
-        notes=(*_notes(asked, source, cut, longest), *_of_money(money), statement("capacity.replayed")),
+        notes=(*_notes(asked, source, cut, longest), *_of_money(money), *_of_rehearsals(rehearsals, arms)),
         arms=arms, price=money.price, money_missing=money.missing,
         lines=_day(sized, asked) if extras.day else {}, asked_replicas=extras.replicas,
         caveats=tuple(_caveats(record, sized, traffic, money.price)),
@@ -127,6 +130,13 @@ def _of_money(money: Money) -> Iterator[Statement]:
         yield statement("capacity.price_doubt", doubt=flag)
     if money.devices > 1:
         yield statement("capacity.units", devices=Quantity(money.devices, Unit.COUNT))
+
+
+def _of_rehearsals(rehearsals: Sequence[Rehearsal], arms: Sequence[ArmCapacity]) -> Iterator[Statement]:
+    """What rehearsals of these mechanisms found; where there is none, that nobody looked."""
+    labels = {arm.arm.label for arm in arms}
+    said = [signature(rehearsal) for rehearsal in rehearsals if rehearsal.label in labels]
+    yield from said or [statement("capacity.replayed")]
 
 
 def _caveats(

@@ -35,6 +35,7 @@ _SUFFIX = {
     Unit.PROBABILITY: "",
     Unit.TOKENS: " tokens",
     Unit.TOKENS_PER_SECOND: " tokens/s",
+    Unit.SECONDS: " s",
     Unit.HOURS: " h",
     Unit.RATE: " per second",
     Unit.COUNT: "",

@@ -30,6 +30,7 @@ class Unit(StrEnum):
     PROBABILITY = "probability"
     TOKENS = "tokens"
     TOKENS_PER_SECOND = "tokens_per_second"
+    SECONDS = "seconds"
     HOURS = "hours"
     RATE = "rate"
     COUNT = "count"

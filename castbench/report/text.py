@@ -149,8 +149,8 @@ SENTENCES: dict[str, str] = {
     "capacity.price_doubt": "Doubt about the price: {doubt}.",
     "capacity.no_cost": "No cost can be given: {why}.",
     "capacity.units": "A server has {devices} devices, each of them a replica; servers are bought whole.",
-    "capacity.replayed": "Projected: times per batch were measured, and the queue was replayed from them;"
-    " nobody has held that against a real server yet.",
+    "capacity.replayed": "Projected: times per batch were measured, and the queue was replayed from them; a rehearsal"
+    " on your device (castbench rehearse) measures how far that is off.",
     "capacity.proof": "{label} ({way}): {proof}. Before rounding up: {fraction:value}. {drop}",
     "capacity.drop": "One server fewer would do at {times} the speed.",
     "capacity.no_drop": "No speed removes a server: {why}.",
@@ -158,6 +158,32 @@ SENTENCES: dict[str, str] = {
     "capacity.rate": "{label}: {rate} of such traffic with {replicas}.",
     "capacity.no_rate": "{label}: no limit can be given: {why}.",
     "capacity.no_rate_either": "{label}: none, as no number of replicas keeps the objective at any rate.",
+    # --- rehearsal
+    "rehearsal.served": "Served: {requests} requests in {span} by one replica of {label} ({way}, {regime}), {rate} on"
+    " average, a load of {load} with full batches.",
+    "rehearsal.source": "Arrivals: a stretch of {source}, at another rate.",
+    "rehearsal.poisson": "Arrivals: independent, made up from the rate; real traffic comes in bursts.",
+    "rehearsal.overhead": "A batch spends {overhead} outside the model, measured on this server before the first"
+    " request: castbench capacity takes it as --overhead-ms {bare:value}.",
+    "rehearsal.overhead_given": "A batch is taken to spend {overhead} outside the model (--overhead-ms).",
+    "rehearsal.band": "The band holds {level} of {replays} replays of these very arrivals, each with other times: a"
+    " draw of the measured means, one factor for the whole session as sessions of the run differ, and single steps of"
+    " the run for the batches.",
+    "rehearsal.borne_out": "BORNE OUT: median and p99 lie in the replay's bands; its p99 is off by {error}.",
+    "rehearsal.not_borne_out": "NOT BORNE OUT: {what} of what was served {lies} outside the replay's band; its p99 is"
+    " off by {error}.",
+    "rehearsal.untelling": "SAYS NOTHING: the band of {what} reaches from {low} to {high}, too wide to bear anything"
+    " out; measure the run again on a quiet machine and with more rounds, then rehearse it.",
+    "rehearsal.batches": "Batches took {ratio} the time measured for their size and length; with that the replay says"
+    " p50 {p50}, p99 {p99}: what is left of the error is the queue's.",
+    "rehearsal.together": "Requests per batch: {observed:value} served, {predicted:value} replayed. Busy: {busy}"
+    " served, {predicted_busy} replayed.",
+    "rehearsal.late": "99 % of the requests were sent within {late} of their time.",
+    "rehearsal.loaded": "LOADED HOST: the server's threads stood behind others for {share} of the time they served.",
+    "rehearsal.differs": "Not as when the run was measured: {what}.",
+    "rehearsal.kept": "Kept in {path}; castbench capacity says it beside its figures.",
+    "rehearsal.signature": "Rehearsed on {date}: {label} ({way}) at a load of {load}: p50 {p50} served and"
+    " {said_p50} replayed, p99 {p99} and {said_p99}; the replay's p99 is off by {error}, {outcome}.",
     # --- comparison
     "compare.unlike": "UNLIKE RUNS: these runs did not do the same work; differences below may come from that.",
     "compare.difference": "They differ in {what}.",
@@ -286,6 +312,9 @@ HEADINGS: dict[str, str] = {
     "capacity.proof": "Why so many",
     "capacity.sustained": "What so many replicas sustain",
     "capacity.day": "Fleets over the traffic, in replica hours (projected)",
+    "rehearsal": "castbench rehearse",
+    "rehearsal.table": "Latency of one replica, from arrival to answer",
+    "rehearsal.more": "What lies behind it",
     "compare.runs": "Runs",
     "compare.mechanisms": "By mechanism (projected from measurements; * is the best, beyond its range)",
     "compare.cases": "By case (measured, eager unless said; * is the best, beyond its range)",
@@ -336,6 +365,7 @@ DAY_LINE_BOUND = "a bound, not an offer"
 ONE_AT_A_TIME = "one at a time"
 OPEN_RANGE = "{low} or more"
 
+SHARES = {0.5: "p50", 0.95: "p95", 0.99: "p99"}
 REHEARSAL_COLUMNS: dict[str, str] = {
     "share": "",
     "observed": "served ms",

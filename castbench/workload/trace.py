@@ -1,7 +1,7 @@
 """Replays what a profile refers to: the requests of a trace, read again from the very file the profile came from.
 
 trace.csv ─read_trace─▶ ReadTrace ─▶ report and profile (workload from-trace)
-profile ─▶ TraceReference ─load_trace─▶ Trace ─▶ capacity
+profile ─▶ TraceReference ─load_trace─▶ Trace ─▶ capacity, rehearse
 """
 
 from __future__ import annotations

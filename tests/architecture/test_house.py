@@ -19,13 +19,13 @@ TORCH_ROOMS = (
     "encoder/model.py", "encoder/inputs.py", "encoder/training.py",
     "measure/clock.py", "measure/cpu_clock.py", "measure/cuda.py", "measure/cuda_clock.py",
     "measure/cuda_graph.py", "measure/memory.py", "measure/parity.py", "measure/worker.py",
-    "measure/torch_facts.py", "measure/doctor.py", "measure/regimes.py",
+    "measure/torch_facts.py", "measure/doctor.py", "measure/regimes.py", "rehearsal/server.py",
 )  # fmt: skip
 PURE_ROOMS = ("cost/*.py", "stats.py", "plan.py", "findings.py", "energy.py", "carry_over.py")
 COMMANDS = (
     (), ("profile",), ("report",), ("compare",), ("workload",), ("workload", "init"), ("workload", "check"),
     ("workload", "schema"), ("runs",), ("runs", "show"), ("runs", "remove"), ("mechanisms",), ("doctor",), ("verify",),
-    ("prices",), ("workload", "from-trace"), ("capacity",),
+    ("prices",), ("workload", "from-trace"), ("capacity",), ("rehearse",),
 )  # fmt: skip
 HEAVY = ("torch", "numpy", "pandas", "pynvml", "rich.table", "yaml")
 

@@ -183,12 +183,14 @@ def test_intervals_of_two_mechanisms_are_paired_and_repeat() -> None:
 def test_short_traffic_is_resampled_in_shorter_blocks() -> None:
     """Of one block every resample would be the same, and the range a lie."""
     assert asked(traffic=poisson(2000, 0.5)).blocks_s == 300.0
-    short = asked(traffic=poisson(600, 20.0), resamples=12, objective=Objective((Limit(0.99, 0.2),)))
+    rng = np.random.default_rng(0)
+    at_s = np.sort(np.concatenate((rng.uniform(0, 40, 200), rng.uniform(20, 24, 200))))
+    short = asked(traffic=Traffic.of(at_s, [512] * at_s.size), resamples=12)
     assert short.blocks_s == pytest.approx(short.traffic.span_s / 10)
     plan = arm_capacities(run_of(times({"sdpa": 0.05, "cast-32": 0.05})), short)[0].plan
     assert plan is not None
     assert plan.interval is not None
-    assert plan.interval.block_s == short.blocks_s
+    assert len(plan.interval.shares) > 1
     assert asked(traffic=Traffic.of([1.0, 1.0], [512, 512])).blocks_s == 300.0
 
 

@@ -21,6 +21,7 @@ from castbench.report.capacity_page import CapacityReport
 from castbench.report.capacity_view import Extras, Money
 from castbench.report.terminal import draw
 from tests.cost.builder import CAST, MIX, MIXING, NAIVE, SDPA, run_of, times
+from tests.rehearsal.builder import rehearsal
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "report"
 SECONDS = {"sdpa": 0.05, "naive": 0.09, "cast-32": 0.03, MIXING.label: 0.02}
@@ -194,6 +195,21 @@ def test_a_range_without_an_upper_end_is_open() -> None:
     assert plan.interval is not None
     opened = replace(report.arms[0], plan=replace(plan, interval=replace(plan.interval, low=1, high=None)))
     assert "1 or more" in page(replace(report, arms=(opened,)))
+
+
+def test_a_rehearsal_is_said_beside_the_figures_it_is_of() -> None:
+    """Without one the page says that nobody looked; one of a mechanism that is not asked for is not spoken of."""
+    assert "a rehearsal on your device (castbench rehearse) measures how far that is off" in unwrapped(poor())
+    question = Asked(bursts(), Objective((Limit(0.99, 0.3),)), resamples=0)
+    money = Money(None, None)
+    signed = capacity_view.build(
+        finished(), question, None, money, Extras(("sdpa",)), rehearsals=(rehearsal(label="cast-32"), rehearsal())
+    )
+    words = unwrapped(signed)
+    assert words.count("Rehearsed on 2026-06-02: sdpa (batches of up to 8) at a load of 70 %") == 1
+    assert "the replay's p99 is off by -5.0 %, inside its band" in words
+    assert "cast-32" not in words
+    assert "castbench rehearse" not in words
 
 
 @pytest.mark.parametrize(

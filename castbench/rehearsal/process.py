@@ -1,0 +1,152 @@
+"""The parent's side of a real server: starts its process, sends requests, hears of batches, and outlives it.
+
+The parent never imports torch: a crash, a hang or an exhausted memory ends the server, not the program.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import time
+from contextlib import suppress
+from importlib import import_module
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
+from typing import Any
+
+from castbench.errors import HardwareError
+from castbench.measure.threads import bound_threads, unbind, usable_cores
+from castbench.rehearsal.seam import ServedBatch, ServerOrder
+
+START_TIMEOUT_S = 300.0
+"""Importing torch for the first time on a cold disk, building the model and warming it up."""
+_FINISH_TIMEOUT_S = 30.0
+_PIPE_STEP_S = 0.002
+"""A pipe is waited for in whole milliseconds, rounded up: the last two are slept, so that nobody is sent late."""
+
+
+class RealClock:
+    """The clock all processes of this machine share."""
+
+    def now_s(self) -> float:
+        """time.monotonic()."""
+        return time.monotonic()
+
+
+class ServerProcess:
+    """A server in a process of its own, warm when this returns.
+
+    Raises HardwareError where it cannot be started, or cannot serve what is ordered.
+    """
+
+    def __init__(
+        self, order: ServerOrder, device: str, threads: int | None, memory_limit_bytes: int | None = None
+    ) -> None:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["castbench.rehearsal.server"])
+        self._connection: Connection
+        self._connection, theirs = context.Pipe()
+        self._process: ForkServerProcess = context.Process(
+            target=_serve, args=(theirs, device, threads, memory_limit_bytes, usable_cores()), daemon=True
+        )
+        # The fork server is born here and must not be ended by the Ctrl-C that this process will handle.
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            with bound_threads():
+                self._process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        theirs.close()
+        try:
+            self.overhead_s = self._opened(order)
+        except BaseException:
+            self.close()
+            raise
+
+    def send(self, number: int, tokens: int, arrival_s: float) -> None:
+        """A few bytes into the pipe, which the server empties at once."""
+        self._say((number, tokens, arrival_s))
+
+    def receive(self, timeout_s: float) -> ServedBatch | None:
+        """The next batch; None where there is none within so long."""
+        if not self._is_there(timeout_s):
+            return None
+        word, *rest = self._heard()
+        if word != "batch":
+            raise HardwareError(f"the server failed: {rest[0]}")
+        numbers, began_s, done_s = rest
+        return ServedBatch(numbers, began_s, done_s)
+
+    def finish(self) -> float | None:
+        """Ask for the threads' waiting time."""
+        self._say("finish")
+        if not self._connection.poll(_FINISH_TIMEOUT_S):
+            return None
+        word, waited_s = self._heard()
+        return waited_s if word == "finished" else None
+
+    def close(self) -> None:
+        """Hang up and wait for the process to end; kill it if it does not."""
+        self._connection.close()
+        self._process.join(5.0)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join(5.0)
+
+    def _opened(self, order: ServerOrder) -> float:
+        """Send the order and wait until the server is warm; its overhead."""
+        self._say(order)
+        until_s = time.monotonic() + START_TIMEOUT_S
+        while self._connection.poll(max(0.0, until_s - time.monotonic())):
+            word, *rest = self._heard()
+            if word == "ready":
+                return float(rest[0])
+            if word == "failed":
+                raise HardwareError(f"{order.arm.label} cannot be served here: {rest[0]}")
+        raise HardwareError(f"the server was not ready within {START_TIMEOUT_S:.0f} s")
+
+    def _say(self, message: Any) -> None:
+        """Send a message."""
+        try:
+            self._connection.send(message)
+        except OSError:
+            raise self._obituary() from None
+
+    def _is_there(self, timeout_s: float) -> bool:
+        """Whether a message comes within so long, to much less than a millisecond."""
+        if timeout_s > _PIPE_STEP_S:
+            return self._connection.poll(timeout_s - _PIPE_STEP_S)
+        if self._connection.poll(0):
+            return True
+        time.sleep(max(0.0, timeout_s))
+        return self._connection.poll(0)
+
+    def _heard(self) -> tuple[Any, ...]:
+        """The next message."""
+        try:
+            message: tuple[Any, ...] = self._connection.recv()
+        except (EOFError, OSError):
+            raise self._obituary() from None
+        return message
+
+    def _obituary(self) -> HardwareError:
+        """Why the process is gone. SIGKILL that nobody here sent is the kernel's out-of-memory killer."""
+        self._process.join(5.0)
+        code = self._process.exitcode
+        if code == -signal.SIGKILL:
+            return HardwareError("the system killed the server (SIGKILL): out of memory")
+        name = signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
+        return HardwareError(f"the server process died ({name})")
+
+
+def _serve(
+    connection: Connection, device: str, threads: int | None, memory_limit_bytes: int | None,
+    cores: tuple[int, ...] | None,
+) -> None:  # fmt: skip
+    """Entry of the process; the module that imports torch is preloaded in the fork server."""
+    server = import_module("castbench.rehearsal.server")
+    if device != "cpu":
+        unbind(cores)
+    # A parent that is gone or interrupted has told its user already; a traceback here would only frighten.
+    with suppress(KeyboardInterrupt, BrokenPipeError, ConnectionError):
+        server.serve(connection, server.ServerSetup(device, threads, memory_limit_bytes))
