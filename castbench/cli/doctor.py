@@ -186,7 +186,7 @@ def aa_sentence(result: AaResult) -> str:
     import math
 
     from castbench.report import format as fmt
-    from castbench.report.nouns import Quantity, Unit
+    from castbench.said import Quantity, Unit
 
     rounds = f"{result.rounds} round{'' if result.rounds == 1 else 's'} in {result.seconds:g} s"
     low, high = result.log_ratio.low, result.log_ratio.high

@@ -17,7 +17,8 @@ from castbench.records import Caveat
 from castbench.report import format as fmt
 from castbench.report import json_report, text
 from castbench.report.blocks import Block, Bullets, Column, Heading, Paragraph, Table
-from castbench.report.nouns import CaveatNote, Quantity, Statement, Unit, statement
+from castbench.report.nouns import CaveatNote
+from castbench.said import Quantity, Statement, Unit, statement
 
 SCHEMA = 1
 """Rises whenever a key of the JSON is renamed, removed or changes its meaning."""

@@ -17,8 +17,9 @@ from castbench.findings import run_caveats
 from castbench.records import Caveat, RunRecord
 from castbench.report import view
 from castbench.report.capacity_page import CapacityReport
-from castbench.report.nouns import CaveatNote, Quantity, Statement, Unit, statement
+from castbench.report.nouns import CaveatNote
 from castbench.report.rehearsal_page import signature
+from castbench.said import Quantity, Statement, Unit, statement
 from castbench.units import SECONDS_PER_HOUR
 
 

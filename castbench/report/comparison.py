@@ -12,8 +12,9 @@ from castbench.plain import to_plain
 from castbench.plan import Arm, Group, Plan
 from castbench.records import Caveat, RunRecord
 from castbench.report import headline, view
-from castbench.report.nouns import CaseRow, GroupTable, Quantity, Statement, Unit, Value, statement
+from castbench.report.nouns import CaseRow, GroupTable
 from castbench.report.rows import group_tables
+from castbench.said import Quantity, Statement, Unit, Value, statement
 from castbench.units import mib
 
 Run = tuple[RunRecord, Projection]

@@ -8,8 +8,8 @@ from castbench.report import csv_table, text
 from castbench.report import format as fmt
 from castbench.report.blocks import Block, Bullets, Column, Heading, Paragraph, Table
 from castbench.report.comparison import ComparedRow, Comparison, Machine
-from castbench.report.nouns import Quantity, Statement, Unit, statement
 from castbench.report.shapes_page import shape_of
+from castbench.said import Quantity, Statement, Unit, statement
 
 _RUNS_PER_TABLE = 3
 """Columns of figures that fit beside a mechanism and a figure's name in 80 cells."""

@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 
-from castbench.report.nouns import Quantity, Unit
+from castbench.said import Quantity, Unit
 
 NOTHING = "–"
 """What stands for a number that is not known."""

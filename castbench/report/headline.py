@@ -9,17 +9,8 @@ from castbench.cost.spec import ArmProjection, QualityStatus, Recommendation
 from castbench.cost.surface import configuration_of
 from castbench.records import Caveat
 from castbench.report import text
-from castbench.report.nouns import (
-    Confirmed,
-    GroupTable,
-    Money,
-    Quantity,
-    RunFacts,
-    Statement,
-    Unit,
-    Value,
-    statement,
-)
+from castbench.report.nouns import Confirmed, GroupTable, Money, RunFacts
+from castbench.said import Quantity, Statement, Unit, Value, statement
 from castbench.stats import Estimate
 from castbench.units import HOURS_PER_MONTH, HOURS_PER_YEAR
 from castbench.workload.spec import ServiceObjective

@@ -9,7 +9,8 @@ from typing import Any
 from castbench.plain import to_plain
 from castbench.report import text
 from castbench.report.comparison import Comparison
-from castbench.report.nouns import CaveatNote, Report, Statement
+from castbench.report.nouns import CaveatNote, Report
+from castbench.said import Statement
 
 SCHEMA = 1
 """Rises whenever a key is renamed, removed or changes its meaning."""

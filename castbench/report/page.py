@@ -12,9 +12,10 @@ from castbench.records import Caveat, Environment, GpuFacts
 from castbench.report import format as fmt
 from castbench.report import text
 from castbench.report.blocks import Block, Bullets, Commands, Heading, Paragraph, Table
-from castbench.report.nouns import Money, Quantity, Report, RunFacts, Statement, Unit, statement
+from castbench.report.nouns import Money, Report, RunFacts
 from castbench.report.shapes_page import column, energy, memory, no_energy, optional, shapes
 from castbench.report.view import replicas_estimate
+from castbench.said import Quantity, Statement, Unit, statement
 from castbench.units import mib
 
 _SAID_ABOVE = (Caveat.CPU_RUN, Caveat.FAKE_DEVICE, Caveat.WRONG_DEVICE, Caveat.ENERGY_UNMEASURED)

@@ -11,7 +11,8 @@ from pathlib import PurePath
 from castbench.cost.spec import ArmProjection
 from castbench.records import Environment
 from castbench.report import headline, view
-from castbench.report.nouns import CaseRow, GroupTable, Report, RunFacts, Statement, Value, statement
+from castbench.report.nouns import CaseRow, GroupTable, Report, RunFacts
+from castbench.said import Statement, Value, statement
 
 REDACTED = "[redacted]"
 _PATH = re.compile(r"(?<![\w$])(?:[A-Za-z]:)?[~.]{0,2}[/\\][^\s:'\",;()]+")

@@ -12,7 +12,7 @@ from castbench.report import format as fmt
 from castbench.report import json_report, text
 from castbench.report.blocks import Block, Bullets, Column, Heading, Paragraph, Table
 from castbench.report.capacity_page import way_words
-from castbench.report.nouns import Quantity, Statement, Unit, statement
+from castbench.said import Quantity, Statement, Unit, statement
 
 SCHEMA = 1
 """Rises whenever a key of the JSON is renamed, removed or changes its meaning."""

@@ -9,7 +9,8 @@ from castbench.records import Status
 from castbench.report import format as fmt
 from castbench.report import text
 from castbench.report.blocks import Block, Bullets, Column, Heading, Paragraph, Table
-from castbench.report.nouns import CaseRow, Discards, EnergyRow, GroupTable, Quantity, Unit, statement
+from castbench.report.nouns import CaseRow, Discards, EnergyRow, GroupTable
+from castbench.said import Quantity, Unit, statement
 
 _WORDS = ("label", "recommendation", "verdict", "metric", "case")
 _REASONS_NAMED = 3

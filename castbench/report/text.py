@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from castbench.cost.spec import QualityStatus
 from castbench.records import Caveat
 from castbench.report import format as fmt
-from castbench.report.nouns import Quantity, Statement, Value
+from castbench.said import Quantity, Statement, Value
 
 _PRICED_SIZE = (
     "The price is for a server of another size than the machine measured; costs are wrong by about that ratio."

@@ -10,19 +10,9 @@ from castbench.cost.surface import configuration_of
 from castbench.findings import paired_log_ratio
 from castbench.records import Caveat, RunRecord
 from castbench.report import headline
-from castbench.report.nouns import (
-    CaseRow,
-    CaveatNote,
-    GroupTable,
-    Money,
-    Quantity,
-    Report,
-    RunFacts,
-    Statement,
-    Unit,
-    statement,
-)
+from castbench.report.nouns import CaseRow, CaveatNote, GroupTable, Money, Report, RunFacts
 from castbench.report.rows import confirmed_rows, group_tables
+from castbench.said import Quantity, Statement, Unit, statement
 from castbench.stats import Estimate, Verdict, judge
 
 _NO_ENDS: tuple[int | None, int | None] = (None, None)

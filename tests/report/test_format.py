@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from castbench.report import format as fmt
-from castbench.report.nouns import Quantity, Unit
+from castbench.said import Quantity, Unit
 
 finite = st.floats(min_value=-1e9, max_value=1e9, allow_nan=False)
 

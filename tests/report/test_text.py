@@ -11,7 +11,7 @@ from castbench.cost.spec import QualityStatus
 from castbench.records import Caveat
 from castbench.report import exporters, text
 from castbench.report.comparison import CASE_METRICS, METRICS
-from castbench.report.nouns import statement
+from castbench.said import statement
 from tests.report.builder import SITUATIONS, single_round
 
 ROOM = Path(castbench.report.__file__).parent
