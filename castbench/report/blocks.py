@@ -1,4 +1,4 @@
-"""What a page is made of: headings, paragraphs, lists, commands and tables of finished text."""
+"""What a page is made of: headings, paragraphs, lists, commands and tables of finished text, and charts."""
 
 from __future__ import annotations
 
@@ -54,4 +54,61 @@ class Table:
     marked: tuple[int, ...] = ()
 
 
-Block = Heading | Paragraph | Bullets | Commands | Table
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """What an axis shows, with its unit."""
+
+    title: str
+    log: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One number of a chart, with its interval where it has one; `note` is shown beside it."""
+
+    x: float | str
+    y: float
+    low: float | None = None
+    high: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """The points of one mechanism, step or factor; the role picks the colour and the stroke."""
+
+    name: str
+    points: tuple[Point, ...]
+    role: Literal["today", "baseline", "candidate", "other"] = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A line across a chart at an x, with its words."""
+
+    at: float
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A picture of numbers; a drawing without pictures leaves it out, for a table beside it holds the same numbers.
+
+    name   for file names and anchors: lower case and hyphens
+    alt    what the picture shows, in a sentence, for who cannot see it
+    kind   bars: one point a series, its name on the axis. waterfall: bars that begin where the one before ended; first
+           and last point are totals. tornado: low and high around y. lines: over x. scatter: points with notes
+    """
+
+    name: str
+    title: str
+    alt: str
+    kind: Literal["bars", "lines", "waterfall", "tornado", "scatter"]
+    x: Axis
+    y: Axis
+    series: tuple[Series, ...]
+    marks: tuple[Mark, ...] = ()
+
+
+Textual = Heading | Paragraph | Bullets | Commands | Table
+Block = Textual | Chart

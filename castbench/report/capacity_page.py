@@ -107,7 +107,7 @@ def as_json(report: CapacityReport) -> bytes:
 
 def way_words(policy: BatchingPolicy) -> str:
     """How batches form, in words."""
-    return text.ONE_AT_A_TIME if policy.max_batch == 1 else str(policy)
+    return text.WORDS["one_at_a_time"] if policy.max_batch == 1 else str(policy)
 
 
 def _heading(sized: Sequence[ArmCapacity]) -> Heading:
@@ -153,7 +153,7 @@ def _range(plan: CapacityPlan) -> str:
         return fmt.NOTHING
     low, high = (None if end is None else end // units.replicas_per_unit for end in ends)
     if high is None:
-        return text.OPEN_RANGE.format(low=fmt.value(Quantity(low or 0, Unit.COUNT)))
+        return text.WORDS["open_range"].format(low=fmt.value(Quantity(low or 0, Unit.COUNT)))
     return fmt.spread(Quantity(units.whole, Unit.COUNT, low, high))
 
 
@@ -207,7 +207,8 @@ def _day_table(report: CapacityReport) -> Table:
 def _line_cells(line: Line) -> tuple[str, ...]:
     """A fleet over the traffic."""
     mean = None if line.mean_replicas is None else Quantity(line.mean_replicas, Unit.EXPECTED)
-    missed = text.DAY_LINE_BOUND if line.missed is None else "; ".join(line.missed) or text.DAY_LINE_KEPT
+    kept = text.WORDS["day_line.kept"]
+    missed = text.WORDS["day_line.bound"] if line.missed is None else "; ".join(line.missed) or kept
     return (
         text.DAY_LINES[line.name], fmt.value(Quantity(line.replica_hours, Unit.HOURS)), fmt.value(mean),
         fmt.value(Quantity(line.peak_replicas, Unit.COUNT)), missed,

@@ -62,7 +62,7 @@ def _machine(machine: Machine) -> str:
             "compare.run", letter=machine.letter, label=machine.label, run_id=machine.run_id,
             created_at=machine.created_at, price=text.say(_price(machine)), threads=_given(machine.threads),
             cores=_given(machine.cores), rounds=machine.rounds,
-            caveats=", ".join(caveat.value for caveat in machine.caveats) or text.NO_CAVEATS,
+            caveats=", ".join(caveat.value for caveat in machine.caveats) or text.WORDS["no_caveats"],
         )
     )  # fmt: skip
 

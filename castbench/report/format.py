@@ -13,6 +13,7 @@ import math
 from collections.abc import Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 
+from castbench.report.catalogue import Section
 from castbench.said import Quantity, Unit
 
 NOTHING = "–"
@@ -22,26 +23,8 @@ _SIGNIFICANT_DIGITS = 3
 _MOST_DIGITS = 4
 """Digits of an interval's larger end at most, however narrow the interval."""
 
-_SUFFIX = {
-    Unit.MS: " ms",
-    Unit.MIB: " MiB",
-    Unit.USD: " $",
-    Unit.USD_PER_HOUR: " $/h",
-    Unit.USD_PER_MILLION_TOKENS: " $ per million tokens",
-    Unit.TIMES: "×",
-    Unit.PERCENT: " %",
-    Unit.JOULES: " J",
-    Unit.WATTS: " W",
-    Unit.PROBABILITY: "",
-    Unit.TOKENS: " tokens",
-    Unit.TOKENS_PER_SECOND: " tokens/s",
-    Unit.SECONDS: " s",
-    Unit.HOURS: " h",
-    Unit.RATE: " per second",
-    Unit.COUNT: "",
-    Unit.EXPECTED: "",
-    Unit.GIVEN: "",
-}
+_SUFFIX = Section("units")
+_WORDS = Section("words")
 _WHOLE = {Unit.COUNT, Unit.TOKENS}
 _TWO_DIGITS = {Unit.PERCENT, Unit.EXPECTED}
 _STEPPED = {Unit.USD, Unit.USD_PER_HOUR}
@@ -67,13 +50,13 @@ def spread(quantity: Quantity | None, *, unit: bool = True) -> str:
 def rounds(quantity: Quantity | None) -> str:
     """A number of rounds with its noun: "1 round", "3–16 rounds"."""
     shown = spread(quantity)
-    return f"{shown} round" if shown == "1" else f"{shown} rounds"
+    return _WORDS["round" if shown == "1" else "rounds"].format(count=shown)
 
 
 def listed(quantities: Sequence[Quantity]) -> str:
     """Quantities of one unit in a row: "512, 2,048 and 4,096 tokens"."""
     *before, last = [value(quantity) for quantity in quantities]
-    together = f"{', '.join(before)} and {last}" if before else last
+    together = ", ".join(before) + _WORDS["and"] + last if before else last
     return together + _SUFFIX[quantities[-1].unit]
 
 
@@ -110,7 +93,7 @@ def _interval(quantity: Quantity) -> str | None:
     ends = [_grouped(_to_step(end, step, way)) for end, way in zip((low, high), ways, strict=True)]
     if ends[0] == ends[1]:
         return ends[0]
-    return (" to " if low < 0 else "–").join(ends)
+    return _WORDS["negative_range" if low < 0 else "range"].join(ends)
 
 
 def _step(quantity: Quantity) -> Decimal:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from castbench.report.blocks import Block, Bullets, Commands, Heading, Paragraph, Table
+from castbench.report.blocks import Block, Bullets, Chart, Commands, Heading, Paragraph, Table, Textual
 from castbench.report.text import legible
 
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
@@ -15,7 +15,8 @@ _LIST_START = re.compile(r"^(?:[-+]|\d+[.)])(?=\s|$)")
 
 def draw(blocks: Sequence[Block]) -> bytes:
     """The page as UTF-8 Markdown, an empty line between blocks."""
-    return ("\n\n".join(_block(block) for block in blocks) + "\n").encode("utf-8", "replace")
+    drawn = (_block(block) for block in blocks if not isinstance(block, Chart))
+    return ("\n\n".join(drawn) + "\n").encode("utf-8", "replace")
 
 
 def escaped(words: str) -> str:
@@ -25,7 +26,7 @@ def escaped(words: str) -> str:
     return _LIST_START.sub(lambda match: match[0][:-1] + "\\" + match[0][-1], marked)
 
 
-def _block(block: Block) -> str:
+def _block(block: Textual) -> str:
     """One block as Markdown."""
     if isinstance(block, Heading):
         return f"{'#' * (block.level + 1)} {escaped(block.words)}"

@@ -21,6 +21,9 @@ from castbench.units import mib
 _SAID_ABOVE = (Caveat.CPU_RUN, Caveat.FAKE_DEVICE, Caveat.WRONG_DEVICE, Caveat.ENERGY_UNMEASURED)
 """Caveats that stand as warnings over the headline, or are told with their reason."""
 
+_SWITCH = {True: "switch.on", False: "switch.off"}
+_LOCKED = {True: "clocks.locked", False: "clocks.free"}
+
 
 def of_report(report: Report) -> tuple[Block, ...]:
     """The page of a report, in the order of reading."""
@@ -72,10 +75,10 @@ def _summary(report: Report) -> Iterator[Block]:
     yield Table(columns, tuple(tuple(row[i] for i in kept) for row in rows), marked)
     if baseline is not None:
         has_ranges = not all(_is_rough(arm) for arm in report.mechanisms if arm.configuration is not None)
-        note = text.SUMMARY_NOTE if has_ranges else text.SUMMARY_NOTE_UNRANGED
+        note = text.WORDS["summary.note" if has_ranges else "summary.unranged"]
         yield Paragraph(note.format(baseline=baseline), "note")
     if any(_is_rough(arm) for arm in report.mechanisms):
-        yield Paragraph(text.SUMMARY_NOTE_ROUGH, "note")
+        yield Paragraph(text.WORDS["summary.rough"], "note")
 
 
 def _is_rough(arm: ArmProjection) -> bool:
@@ -97,7 +100,7 @@ def _summary_row(arm: ArmProjection, is_baseline: bool, is_kept: bool) -> tuple[
     return (
         arm.arm.label,
         _figure(Quantity.of(arm.cost_usd_per_hour, Unit.USD_PER_HOUR), is_rough, ranged=False),
-        text.BASELINE_CELL
+        text.WORDS["baseline"]
         if is_baseline
         else _figure(Quantity.of(arm.saving_usd_per_hour, Unit.USD_PER_HOUR), is_rough),
         _figure(Quantity.of(arm.speedup, Unit.TIMES), is_rough and not is_baseline),
@@ -188,10 +191,10 @@ def _environment(run: RunFacts) -> Iterator[str]:
 def _gpu(gpu: GpuFacts) -> Statement:
     """What of a GPU's settings moves its times; what is not known stays a dash."""
     return statement(
-        "run.gpu", uuid=gpu.uuid, ecc=_word(text.SWITCH, gpu.ecc), mig=_word(text.SWITCH, gpu.mig),
-        compute_mode=gpu.compute_mode, persistence=_word(text.SWITCH, gpu.persistence),
+        "run.gpu", uuid=gpu.uuid, ecc=_word(_SWITCH, gpu.ecc), mig=_word(_SWITCH, gpu.mig),
+        compute_mode=gpu.compute_mode, persistence=_word(_SWITCH, gpu.persistence),
         limit=optional(gpu.power_limit_w, Unit.WATTS), shipped=optional(gpu.power_default_w, Unit.WATTS),
-        clocks=_word(text.LOCKED, gpu.clocks_locked),
+        clocks=_word(_LOCKED, gpu.clocks_locked),
     )  # fmt: skip
 
 
@@ -199,11 +202,11 @@ def _threads(here: Environment) -> Statement:
     """Threads, the cores they may run on, and what steers them."""
     settings = ", ".join(f"{name}={value}" for name, value in here.thread_settings)
     return statement(
-        "run.threads", threads=optional(here.threads, Unit.COUNT), settings=settings or text.UNBOUND,
+        "run.threads", threads=optional(here.threads, Unit.COUNT), settings=settings or text.WORDS["unbound"],
         cores=None if here.affinity is None else ", ".join(map(str, here.affinity)),
     )  # fmt: skip
 
 
 def _word(words: dict[bool, str], fact: bool | None) -> str | None:
-    """A fact's word; None stays None."""
-    return None if fact is None else words[fact]
+    """A fact's word, which stands under this name; None stays None."""
+    return None if fact is None else text.WORDS[words[fact]]

@@ -69,7 +69,7 @@ def signature(rehearsal: Rehearsal) -> Statement:
         "rehearsal.signature", date=rehearsal.session.created_at[:10], label=rehearsal.label,
         way=way_words(rehearsal.policy), load=_percent(rehearsal.load), p50=_ms(median.observed_s),
         said_p50=_ms(median.predicted_s), p99=_ms(p99.observed_s), said_p99=_ms(p99.predicted_s),
-        error=_percent(p99.error), outcome=text.OUTCOME[p99.is_inside] if p99.is_telling else text.UNTELLING,
+        error=_percent(p99.error), outcome=text.WORDS[_outcome(p99)],
     )  # fmt: skip
 
 
@@ -81,6 +81,7 @@ def _alarms(found: Rehearsal) -> Iterator[Statement]:
         yield statement("rehearsal.loaded", share=_percent(found.session.waited_share or 0.0))
 
 
+_NAMES = {0.5: "p50", 0.95: "p95", 0.99: "p99"}
 MOST_WAITED = 0.02
 """Share of the time that other work may take from the server before it is said; as for a run's windows."""
 
@@ -128,7 +129,7 @@ def _row(one: Percentile) -> tuple[str, ...]:
     within = Quantity(one.predicted_s * 1e3, Unit.MS, one.low_s * 1e3, one.high_s * 1e3)
     return (
         _name(one), fmt.value(_ms(one.observed_s)), fmt.value(_ms(one.predicted_s)), fmt.spread(within, unit=False),
-        fmt.value(_percent(one.error)), text.INSIDE[one.is_inside],
+        fmt.value(_percent(one.error)), text.WORDS["band.inside" if one.is_inside else "band.outside"],
     )  # fmt: skip
 
 
@@ -150,9 +151,16 @@ def _behind(report: RehearsalReport) -> Iterator[Statement]:
         yield statement("rehearsal.kept", path=report.path)
 
 
+def _outcome(p99: Percentile) -> str:
+    """The word for where the 99th percentile lay."""
+    if not p99.is_telling:
+        return "band.untelling"
+    return "band.inside_it" if p99.is_inside else "band.outside_it"
+
+
 def _name(one: Percentile) -> str:
     """p50 and so on."""
-    return text.SHARES[one.share]
+    return _NAMES[one.share]
 
 
 def _ms(seconds: float) -> Quantity:

@@ -65,7 +65,7 @@ def no_energy(groups: Sequence[GroupTable], *, asked: bool) -> str | None:
     if not cases or any(row.energy is not None for row in cases):
         return None
     reasons = dict.fromkeys(row.energy_reason.rstrip(". ") for row in cases if row.energy_reason)
-    why = "; ".join(reasons) if asked else text.NO_ENERGY_ASKED
+    why = "; ".join(reasons) if asked else text.WORDS["energy.not_asked"]
     return text.say(statement("energy.none_because", why=why) if why else statement("energy.none"))
 
 

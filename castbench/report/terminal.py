@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from castbench.report.blocks import Block, Bullets, Commands, Heading, Paragraph, Table
+from castbench.report.blocks import Block, Bullets, Chart, Commands, Heading, Paragraph, Table, Textual
 from castbench.report.text import legible
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ def draw(blocks: Sequence[Block], *, width: int = 80, colour: bool = False) -> b
         markup=False, emoji=False, highlight=False, legacy_windows=False, _environ={},
     )  # fmt: skip
     for block in blocks:
-        _draw_block(console, block)
+        if not isinstance(block, Chart):
+            _draw_block(console, block)
     lines = sink.getvalue().splitlines()
     return ("\n".join(line.rstrip() for line in lines) + "\n").encode("utf-8", "replace")
 
@@ -42,7 +43,7 @@ def shown_on(stream: TextIO) -> tuple[int, bool]:
     return shutil.get_terminal_size((80, 24)).columns, not os.environ.get("NO_COLOR")
 
 
-def _draw_block(console: Console, block: Block) -> None:
+def _draw_block(console: Console, block: Textual) -> None:
     """One block, with the empty line that belongs before it."""
     if isinstance(block, Heading):
         _heading(console, block)
