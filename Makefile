@@ -58,7 +58,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.ready-extras: $(VENV)/.ready-dev
-	$(PIP) install --quiet -c constraints.txt -e '.[dev,kernels,charts,parquet,oracles]'
+	$(PIP) install --quiet -c constraints.txt -e '.[dev,kernels,parquet,oracles,reports]'
 	@touch $@
 
 $(VENV)/.ready-dev: $(VENV)/.ready
