@@ -19,7 +19,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from limit_sums import (
+    RIVALS,
     TARGETS,
     TRAINING_FLOPS,
     Bound,
@@ -38,14 +39,15 @@ from limit_sums import (
     candidates,
     cast_bound,
     least_bound,
-    least_kernels_s,
     least_peak_bytes,
     medians,
     problem_of,
     rates_of,
     ratio_of,
+    together_s,
     value_with,
     why_missed,
+    with_kernels,
 )
 from rich.console import Console
 from rich.table import Table
@@ -59,7 +61,6 @@ if TYPE_CHECKING:
 
 SIZES = ((512, 8), (128, 4))
 """Width and heads."""
-RIVALS = ("projections", "sdpa", "naive")
 CAST = "top_k"
 """The clustering whose growth is measured, and which is compiled."""
 COMPILED = "compiled"
@@ -240,16 +241,29 @@ def parts(bench: Bench, width: int, heads: int, arms: Sequence[str]) -> list[dic
 
 
 def kernels_of(bench: Bench, width: int, heads: int) -> list[dict[str, Any]]:
-    """What PyTorch's own kernels take for CAST's shapes at both lengths, for every candidate of C."""
-    from limit_modules import kernel_seconds
+    """What PyTorch's own kernels take for CAST's shapes, for every candidate of C, with the rivals in the same rounds:
+    forward at both lengths, forward and backward at the shorter one.
+    """
+    from limit_modules import cast_kernels, timed_rounds
 
-    rows = []
-    for tokens in (bench.amount.short, bench.amount.long):
-        tried = candidates(bench.clusters, tokens, wide=True)
-        bench.tell(f"kernels M={width}, N={tokens}: C {', '.join(map(str, tried))}")
-        for clusters in tried:
-            seconds = kernel_seconds(width, heads, tokens, clusters, bench.dtype, bench.amount.rate_repeats)
-            rows.append({"width": width, "tokens": tokens, "clusters": clusters, "seconds": seconds})
+    amount, rows = bench.amount, []
+    asked: tuple[tuple[int, Mode], ...] = (
+        (amount.short, "forward"),
+        (amount.long, "forward"),
+        (amount.short, "training"),
+    )
+    for tokens, mode in asked:
+        rivals = [arm for arm in RIVALS if tokens <= amount.longest.get(arm, {}).get(width, tokens)]
+        for clusters in candidates(bench.clusters, tokens, wide=False):
+            bench.tell(f"kernels M={width}, N={tokens}, {mode}: C {clusters}")
+            runs: dict[str, Callable[[], object]] = {
+                arm: bench.run(arm, width, heads, tokens, mode)
+                for arm in rivals
+                if (arm, mode) != ("naive", "training")
+            }
+            runs |= cast_kernels(width, heads, tokens, clusters, bench.dtype, mode)
+            rounds = timed_rounds(runs, amount.search_rounds, amount.search_s, bench.draw)
+            rows.append({"width": width, "tokens": tokens, "mode": mode, "clusters": clusters, "rounds": rounds})
     return rows
 
 
@@ -287,8 +301,9 @@ def measured(bench: Bench, part: str) -> dict[str, Any]:
         return machine_rates(bench.dtype, SIZES, bench.amount.short, bench.amount.rate_repeats)
 
     result: dict[str, Any] = {"rates": [rates()]}
-    if wanted("table"):
+    if wanted("kernels"):
         result["kernels"] = [row for size in SIZES for row in kernels_of(bench, *size)]
+    if wanted("table"):
         result["tables"] = [table_of(bench, *size, CLUSTERINGS) for size in SIZES] + compiled_tables(bench)
     if wanted("memory"):
         result["memory"] = [row for size in SIZES for row in memory_of(bench, *size, CLUSTERINGS)]
@@ -307,8 +322,7 @@ def bounds_of(table: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, 
     bounds: dict[str, dict[str, Bound]] = {"forward": {}, "training": {}, "peak_bytes": {}}
     for name in table["clusters"]:
         problem = problem_of({**table, "tokens": int(name.partition("@")[2])}, dtype)
-        kernels_s = least_kernels_s(result.get("kernels", ()), table["width"], problem.seq_len)
-        bounds["forward"][name] = replace(least_bound(problem, rates), kernels_s=kernels_s)
+        bounds["forward"][name] = least_bound(problem, rates)
         bounds["training"][name] = bounds["forward"][name].times(TRAINING_FLOPS)
         bounds["peak_bytes"][name] = Bound(least_peak_bytes(problem), 0.0)
     return bounds
@@ -323,23 +337,31 @@ def judged(table: Mapping[str, Any], result: Mapping[str, Any]) -> list[dict[str
             ratio = ratio_of(table[target.of], *runs)
             if ratio is not None:
                 met = target.is_met(ratio.value, width)
-                why = None if met else reason_for(target, table, runs, ratio, bounds[target.of])
+                kernels = None if target.is_growth else kernels_for(target, table, runs, result.get("kernels", ()))
+                why = None if met else reason_for(target, table, runs, ratio, bounds[target.of], kernels)
                 found.append({"target": target.text.format(short=table["short"], long=table["long"]), "arm": arm,
                               "limit": target.limit_text(width), "met": met, "why": why, **asdict(ratio)})  # fmt: skip
     return found
 
 
+def kernels_for(
+    target: Target, table: Mapping[str, Any], runs: tuple[str, str], rows: Sequence[Mapping[str, Any]]
+) -> float | None:
+    """The target's ratio with PyTorch's kernels in CAST's place; None where they were not timed."""
+    tokens = int(runs[0].partition("@")[2])
+    return with_kernels(rows, table["width"], tokens, target.of, runs)
+
+
 def reason_for(
-    target: Target, table: Mapping[str, Any], runs: tuple[str, str], ratio: Ratio, bounds: Mapping[str, Bound]
-) -> str:
+    target: Target, table: Mapping[str, Any], runs: tuple[str, str], ratio: Ratio, bounds: Mapping[str, Bound],
+    kernels: float | None,
+) -> str:  # fmt: skip
     """Why a target is missed."""
     middle = medians(table[target.of])
     cast = next(name for name in runs if name in bounds)
     strict = value_with(runs, middle, {name: b.overlapped_s for name, b in bounds.items()})
     practical = value_with(runs, middle, {name: b.practical_s for name, b in bounds.items()})
     share = bounds[cast].overlapped_s / middle[cast]
-    alone = {name: b.kernels_s for name, b in bounds.items() if b.kernels_s is not None}
-    kernels = value_with(runs, middle, alone) if alone.keys() == bounds.keys() else None
     return why_missed(target, table["width"], ratio.value, strict, practical, share, kernels)
 
 
@@ -375,11 +397,15 @@ def show_rates(console: Console, result: Mapping[str, Any]) -> None:
 
 
 def show_kernels(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
-    """A line per width, length and C: what each of PyTorch's kernels takes alone, and all together."""
-    table = table_with("PyTorch's kernels alone, ms", ("M", "N", "C", *rows[0]["seconds"], "together"))
+    """A line per width, length, mode and C: the rivals, PyTorch's kernels one after the other, the longest of them."""
+    keys = ("width", "tokens", "mode", "clusters")
+    table = table_with("PyTorch's kernels for CAST's parts, ms", (*keys, *RIVALS, "together", "the longest"))
     for row in rows:
-        seconds = [*row["seconds"].values(), sum(row["seconds"].values())]
-        table.add_row(*(str(row[key]) for key in ("width", "tokens", "clusters")), *(f"{ms(s):.3g}" for s in seconds))
+        middle = medians(row["rounds"])
+        rivals = [f"{ms(middle[name]):.3g}" if name in middle else "" for name in RIVALS]
+        longest = sorted(middle.keys() - set(RIVALS), key=middle.__getitem__, reverse=True)[:4]
+        told = ", ".join(f"{name} {ms(middle[name]):.3g}" for name in longest)
+        table.add_row(*(str(row[key]) for key in keys), *rivals, f"{ms(together_s(middle)):.3g}", told)
     console.print(table)
 
 
@@ -477,17 +503,23 @@ def here(bench: Bench) -> dict[str, Any]:
 
 
 def newly_measured(asked: argparse.Namespace, cores: tuple[int, ...] | None) -> dict[str, Any]:
-    """A result with all its raw rounds."""
+    """A result with all its raw rounds; targets are judged with all that is known, --into's rounds included."""
     amount = QUICK if asked.quick else FULL
     amount = replace(amount, rounds=asked.rounds or amount.rounds)
     bench = Bench(amount, asked.dtype, asked.clusters, random.Random(asked.seed), cores)
     found = measured(bench, asked.part)
-    about = {"machine": here(bench), "dtype": asked.dtype, "quick": asked.quick, "seed": asked.seed}
-    for table in found.get("tables", ()):
+    about = {
+        "machine": here(bench), "dtype": asked.dtype, "quick": asked.quick, "seed": asked.seed,
+        "curves": list(amount.curves), "rounds": amount.rounds, "took_s": time.monotonic() - bench.began_s,
+    }  # fmt: skip
+    result = {**about, **found}
+    if asked.into:
+        # Rates and searches belong to the tables that were judged by them.
+        result = json.loads(asked.into.read_text()) | {asked.part: found[asked.part]}
+    for table in result.get("tables", ()):
         if "reason" not in table:
-            table["targets"] = judged(table, {**found, "dtype": asked.dtype})
-    about["curves"] = list(amount.curves)
-    return {**about, "rounds": amount.rounds, "took_s": time.monotonic() - bench.began_s, **found}
+            table["targets"] = judged(table, result)
+    return result
 
 
 def main() -> None:
@@ -516,10 +548,11 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="short rows and few rounds: to try the script, not CAST")
     parser.add_argument("--dtype", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--rounds", type=int, help="of every group; default: 9, with --quick 3")
-    parser.add_argument("--part", choices=("table", "growth", "parts", "memory", "all"), default="all")
+    parser.add_argument("--part", choices=("table", "kernels", "growth", "parts", "memory", "all"), default="all")
     parser.add_argument("--clusters", type=int, nargs="+", default=[32, 48, 64, 96, 128],
                         help="candidates for 4,096 tokens; other lengths scale them with √N")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="of the order within rounds")
+    parser.add_argument("--into", type=Path, help="an earlier result to put this part into")
     parser.add_argument("--out", type=Path, help="write the result there as JSON, all raw rounds kept")
     parser.add_argument("--pictures", type=Path, help="draw there as SVG and PNG; needs the extra `charts`")
     parser.add_argument("--redraw", type=Path, help="print and draw such a JSON instead of measuring")

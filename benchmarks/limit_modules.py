@@ -271,62 +271,110 @@ def machine_rates(dtype: str, sizes: Sequence[tuple[int, int]], tokens: int, rep
     return {"copy_bytes_per_s": copies, "products": products, "attention": attention}
 
 
-@torch.inference_mode()
-def kernel_seconds(width: int, heads: int, tokens: int, clusters: int, dtype: str, repeats: int) -> dict[str, float]:
-    """Least seconds of PyTorch's own kernels for each thing that CAST cannot do without, alone, on tensors of its size.
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """One of PyTorch's operations on tensors of its own; in training its backward pass to all of them as well."""
 
-    Everything is contiguous, in the layout that the kernel likes best, and warm. Left out are the choice beyond its two
-    products, own scores, summaries and all that is element-wise but the exponentials. C·K = N, K rounded down.
+    operation: Callable[..., torch.Tensor]
+    tensors: tuple[torch.Tensor, ...]
+    mode: Mode = "forward"
+
+    def __call__(self, _: int = 0) -> torch.Tensor:
+        """The result, which nobody reads."""
+        if self.mode == "forward":
+            with torch.inference_mode():
+                return self.operation(*self.tensors)
+        result = self.operation(*self.tensors)
+        torch.autograd.grad(result, self.tensors, torch.ones_like(result))
+        return result
+
+
+def cast_kernels(
+    width: int, heads: int, tokens: int, clusters: int, dtype: str, mode: Mode = "forward"
+) -> dict[str, Callable[[], object]]:
+    """PyTorch's own operation for each thing that CAST's equations ask for, each on tensors of its size.
+
+    Everything is contiguous, in the layout that the operation likes best. The choice has no backward pass. Left out are
+    A_sum's normalisation, the lookup of a member's own share, the strengths and all copies. C·K = N, K rounded down.
     """
     kind, size, head_dim = DTYPES[dtype], tokens // clusters, width // heads
     members = clusters * size
 
     def made(*shape: int) -> torch.Tensor:
-        return torch.randn(shape).to(kind)
+        return torch.randn(shape).to(kind).requires_grad_(mode == "training")
 
-    x_NM, qkv_NX, result_PM = made(tokens, width), made(tokens, 3 * width), made(members, width)
-    in_XM, out_MM, flat_CM = made(3 * width, width), made(width, width), made(clusters, width)
-    query_HND, surrogate_HDC = made(heads, tokens, head_dim), made(heads, head_dim, clusters)
-    summary_HCD, share_HNC = made(heads, clusters, head_dim), made(heads, tokens, clusters)
+    def learned(operation: Callable[..., torch.Tensor], *tensors: torch.Tensor) -> Kernel:
+        return Kernel(operation, tensors, mode)
+
     member_P = torch.randperm(tokens)[:members]
-    rows_PX, added_NM, block = made(members, 3 * width), made(tokens, width), torch.randn(2**16)
-    powers = torch.empty_like(block)
+    x_NM, member_scores = made(tokens, width), (clusters * heads, size)
+    kernels: dict[str, Callable[[], object]] = {
+        "in_proj": learned(functional.linear, x_NM, made(3 * width, width)),
+        "out_proj": learned(functional.linear, made(tokens, width), made(width, width)),
+        "gate": learned(torch.mv, x_NM, made(width)),
+        "scores": learned(torch.bmm, made(heads, tokens, head_dim), made(heads, head_dim, clusters)),
+        "gather of q, k, v": learned(lambda qkv: qkv.index_select(0, member_P), made(tokens, 3 * width)),
+        "members' scores": learned(torch.bmm, made(*member_scores, head_dim), made(clusters * heads, head_dim, 1)),
+        "summaries": learned(torch.bmm, made(clusters * heads, 1, size), made(*member_scores, head_dim)),
+        "summaries' share": learned(torch.bmm, made(heads, tokens, clusters), made(heads, clusters, head_dim)),
+        "adding up results": learned(lambda to, what: to.index_add(0, member_P, what), x_NM, made(members, width)),
+    }
+    ways = [Kernel(way, tuple(made(clusters, heads, size, head_dim) for _ in "qkv"), mode) for way in _WAYS_WITHIN]
+    return {**kernels, **_choosing(width, heads, tokens, clusters, kind), "attention within clusters": _fastest(ways)}
+
+
+def _choosing(
+    width: int, heads: int, tokens: int, clusters: int, kind: torch.dtype
+) -> dict[str, Callable[[], object]]:  # fmt: skip
+    """What has no backward pass: both affinities summed over heads, A_g, the best of every cluster, exponentials."""
+    x_NM, flat_CM = torch.randn(tokens, width).to(kind), torch.randn(clusters, width).to(kind)
+    q_NC, k_NC, lean_N1 = torch.randn(tokens, clusters), torch.randn(tokens, clusters), torch.rand(tokens, 1)
+    gated_CN, block = torch.rand(clusters, tokens), torch.randn(2**16)
+    powers, places = torch.empty_like(block), tokens // clusters
 
     def exponentials() -> None:
         for _ in range(math.ceil(heads * tokens * clusters / len(block))):
             torch.exp(block, out=powers)
 
-    kernels: dict[str, Callable[[], object]] = {
-        "in_proj": lambda: functional.linear(x_NM, in_XM),
-        "out_proj": lambda: functional.linear(x_NM, out_MM),
-        "two products for the choice": lambda: (functional.linear(x_NM, flat_CM), functional.linear(x_NM, flat_CM)),
-        "scores": lambda: torch.bmm(query_HND, surrogate_HDC),
+    def best() -> torch.Tensor:
+        return gated_CN.topk(places, sorted=False).indices
+
+    def best_by_order() -> torch.Tensor:
+        return gated_CN.argsort(-1, descending=True)[:, :places]
+
+    return {
+        "affinities of q for the choice": Kernel(lambda: functional.linear(x_NM, flat_CM), ()),
+        "affinities of k for the choice": Kernel(lambda: functional.linear(x_NM, flat_CM), ()),
+        "their softmaxes": Kernel(lambda: k_NC.softmax(-1).lerp_(q_NC.softmax(-1), lean_N1), ()),
+        "best of every cluster": _fastest([Kernel(best, ()), Kernel(best_by_order, ())]),
         "exponentials of scores": exponentials,
-        "gather of q, k, v": lambda: torch.index_select(qkv_NX, 0, member_P, out=rows_PX),
-        "summaries' share": lambda: torch.bmm(share_HNC, summary_HCD),
-        "adding up results": lambda: added_NM.index_add_(0, member_P, result_PM),
-    }
-    least = {name: min(_repeated(kernel, repeats)) for name, kernel in kernels.items()}
-    ways = _ways_within(made(3, clusters, heads, size, head_dim))
-    return {**least, "attention within clusters": min(min(_repeated(way, repeats)) for way in ways)}
+    }  # fmt: skip
 
 
-def _ways_within(qkv_3CHKD: torch.Tensor) -> list[Callable[[], object]]:
-    """Attention within clusters by the fused kernel and by products around a softmax, at once and slice by slice."""
-    q_CHKD, k_CHKD, v_CHKD = qkv_3CHKD
-    clusters, _, size, head_dim = q_CHKD.shape
+def _products(q_CHKD: torch.Tensor, k_CHKD: torch.Tensor, v_CHKD: torch.Tensor) -> torch.Tensor:
+    """Attention by products around a softmax."""
+    q_GKD, k_GKD, v_GKD = (part.flatten(0, 1) for part in (q_CHKD, k_CHKD, v_CHKD))
+    return torch.bmm((torch.bmm(q_GKD, k_GKD.transpose(1, 2)) * q_GKD.shape[-1] ** -0.5).softmax(-1), v_GKD)
 
-    def products(q_HKD: torch.Tensor, k_HKD: torch.Tensor, v_HKD: torch.Tensor) -> torch.Tensor:
-        return torch.bmm(torch.bmm(q_HKD, k_HKD.transpose(1, 2)).mul_(head_dim**-0.5).softmax(-1), v_HKD)
 
-    def sliced(step: int) -> None:
-        for start in range(0, clusters, step):
-            products(*(part[start : start + step].reshape(-1, size, head_dim) for part in qkv_3CHKD))
+def _products_in_slices(step: int) -> Callable[..., torch.Tensor]:
+    """The same, so many clusters at a time."""
 
-    return [
-        lambda: functional.scaled_dot_product_attention(q_CHKD, k_CHKD, v_CHKD),
-        *(lambda step=step: sliced(step) for step in (1, 4, 16) if step <= clusters),
-    ]
+    def run(*qkv: torch.Tensor) -> torch.Tensor:
+        parts = [_products(*(part[at : at + step] for part in qkv)) for at in range(0, qkv[0].shape[0], step)]
+        return torch.cat(parts)
+
+    return run
+
+
+_WAYS_WITHIN: tuple[Callable[..., torch.Tensor], ...] = (
+    functional.scaled_dot_product_attention, _products, *map(_products_in_slices, (1, 4, 16)),
+)  # fmt: skip
+
+
+def _fastest(ways: Sequence[Callable[[], object]]) -> Callable[[], object]:
+    """The way that takes least, by the least of some calls."""
+    return min(ways, key=lambda way: min(_repeated(way, 3)))
 
 
 def _repeated(run: Callable[[], object], repeats: int) -> list[float]:

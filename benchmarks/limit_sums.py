@@ -24,6 +24,7 @@ CANDIDATES_FOR = 4096
 """Tokens that the candidates on the command line are meant for; others scale with √N."""
 TRAINING_FLOPS = 3.0
 """A forward and a backward pass cost three forward passes, as everywhere in castbench."""
+RIVALS = ("projections", "sdpa", "naive")
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
@@ -103,14 +104,11 @@ class Bound:
     """What a layer cannot be faster than: arithmetic at the matmul rate, compulsory bytes at the copy bandwidth.
 
     attention_s   of the arithmetic, what attention takes beyond that at the fused kernel's own rate on long rows
-    kernels_s     PyTorch's own kernels for what CAST cannot do without, each alone on tensors of these shapes laid out
-                  as it likes best, one after the other; None where they were not timed
     """
 
     compute_s: float
     transfer_s: float
     attention_s: float = 0.0
-    kernels_s: float | None = None
 
     @property
     def overlapped_s(self) -> float:
@@ -129,8 +127,7 @@ class Bound:
 
     def times(self, factor: float) -> Bound:
         """A multiple, for a backward pass."""
-        kernels_s = None if self.kernels_s is None else self.kernels_s * factor
-        return Bound(self.compute_s * factor, self.transfer_s * factor, self.attention_s * factor, kernels_s)
+        return Bound(self.compute_s * factor, self.transfer_s * factor, self.attention_s * factor)
 
 
 def ratio_of(rounds: Iterable[Round], over: str, under: str) -> Ratio | None:
@@ -220,10 +217,27 @@ def least_bound(problem: Problem, rates: Rates) -> Bound:
     return Bound(compute_s, tried[0].transfer_s, practical_s - compute_s - tried[0].transfer_s)
 
 
-def least_kernels_s(rows: Iterable[Mapping[str, Any]], width: int, tokens: int) -> float | None:
-    """The least that PyTorch's kernels take together at any number of clusters tried; None where none was timed."""
-    sums = [sum(r["seconds"].values()) for r in rows if (r["width"], r["tokens"]) == (width, tokens)]
-    return min(sums, default=None)
+def with_kernels(
+    rows: Iterable[Mapping[str, Any]], width: int, tokens: int, mode: str, runs: tuple[str, str]
+) -> float | None:
+    """A target's ratio were CAST nothing but PyTorch's kernels one after the other, at its best number of clusters;
+    `runs` are the names over and under the line, of which one is a rival.
+
+    Kernels and rivals are timed in the same rounds, so that a slow minute is in both. None where they were not.
+    """
+    over, under = (name.partition("@")[0] for name in runs)
+    rival = over if over in RIVALS else under
+    found: list[float] = []
+    for row in rows:
+        within = [r for r in row["rounds"] if rival in r]
+        if (row["width"], row["tokens"], row["mode"]) == (width, tokens, mode) and within:
+            found.append(median(r[rival] / together_s(r) for r in within))
+    return None if not found else max(found) if rival == over else 1 / max(found)
+
+
+def together_s(times: Mapping[str, float]) -> float:
+    """All kernels of a round, one after the other."""
+    return math.fsum(seconds for name, seconds in times.items() if name not in RIVALS)
 
 
 def value_with(runs: tuple[str, str], measured: Round, instead: Round) -> float:
@@ -241,7 +255,7 @@ def why_missed(
     strict      the ratio were CAST at its strict bound
     practical   the ratio were CAST at the serial bound with the fused kernel's own rate
     share       the strict bound over CAST's figure
-    kernels     the ratio were CAST nothing but PyTorch's kernels one after the other; None where they were not timed
+    kernels     the ratio were CAST nothing but PyTorch's kernels (with_kernels); None where they were not timed
     """
     wanted = f"{value:.3g} where {target.limit_text(width)} is wanted"
     if target.is_growth:

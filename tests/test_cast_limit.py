@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -184,15 +185,20 @@ def test_bytes_moved_are_those_read_and_written(op: str, inputs: list[int], outp
     assert limit_sums.moved_bytes(op, inputs, output) == moved
 
 
-def test_kernels_alone_are_those_of_the_best_number_of_clusters() -> None:
-    """The least sum over the numbers of clusters tried, of this width and length; unknown where none was timed."""
-    rows = [
-        {"width": 512, "tokens": tokens, "clusters": clusters, "seconds": {"a": a, "b": b}}
-        for tokens, clusters, a, b in ((64, 8, 1.0, 3.0), (64, 16, 2.0, 1.0), (32, 8, 0.1, 0.1))
-    ]
-    assert limit_sums.least_kernels_s(rows, 512, 64) == 3.0
-    assert limit_sums.least_kernels_s(rows, 128, 64) is None
-    assert Bound(1.0, 1.0, kernels_s=2.0).times(3).kernels_s == 6.0
+def test_kernels_bound_a_ratio_within_rounds_at_the_best_number_of_clusters() -> None:
+    """The rival of the same round over all kernels, the median of it, at the C that helps CAST most; else unknown."""
+
+    def row(clusters: int, *rounds: tuple[float, float, float], mode: str = "forward") -> dict[str, Any]:
+        times = [{"projections": p, "a": a, "b": b} for p, a, b in rounds]
+        return {"width": 512, "tokens": 64, "mode": mode, "clusters": clusters, "rounds": times}
+
+    # The second round was slow for everything: its ratio is that of the others.
+    rows = [row(8, (2.0, 1.0, 3.0), (20.0, 10.0, 30.0), (2.0, 1.0, 3.0)), row(16, (2.0, 2.0, 3.0))]
+    rows += [row(32, (2.0, 0.1, 0.1), mode="training")]
+    assert limit_sums.with_kernels(rows, 512, 64, "forward", ("projections@64", "top_k@64")) == 0.5
+    assert limit_sums.with_kernels(rows, 512, 64, "forward", ("top_k@64", "projections@64")) == 2.0
+    assert limit_sums.with_kernels(rows, 512, 64, "forward", ("sdpa@64", "top_k@64")) is None
+    assert limit_sums.with_kernels(rows, 128, 64, "forward", ("projections@64", "top_k@64")) is None
 
 
 def test_attention_counts_two_products() -> None:

@@ -58,6 +58,7 @@ def remove_command(
 ) -> None:
     """Delete a run file."""
     from castbench.errors import InputError
+    from castbench.rehearsal.kept import path_beside
     from castbench.store import find_run, read_run
 
     if run == "latest":
@@ -66,7 +67,9 @@ def remove_command(
     read_run(path)
     if not yes and not typer.confirm(f"Delete {path}?"):
         raise typer.Exit(1)
+    rehearsals = path_beside(str(path))
     path.unlink()
+    rehearsals.unlink(missing_ok=True)
     typer.echo(f"deleted {path}", err=True)
 
 

@@ -25,11 +25,12 @@ from typing import TYPE_CHECKING, Any
 import castbench
 from castbench.errors import HardwareError
 from castbench.hardware import cpu
+from castbench.measure import forking
 from castbench.measure.device_meters import open_meters
 from castbench.measure.energy import BlockRun, EnergyPolicy, measure_energy
 from castbench.measure.rig import CaseFailed, EnergyReading, MemoryReading, Prepared, TimedWindow
 from castbench.measure.sampler import RealClock
-from castbench.measure.threads import bound_threads, thread_settings, unbind, usable_cores
+from castbench.measure.threads import thread_settings, unbind, usable_cores
 from castbench.plan import Arm, Group, Plan, compiles
 from castbench.records import Conditions, Environment, Sample, Status
 
@@ -57,13 +58,7 @@ class Worker:
         self._process: ForkServerProcess = context.Process(
             target=_serve, args=(theirs, device, threads, memory_limit_bytes, usable_cores()), daemon=True
         )
-        # The fork server is born here and must not be ended by the Ctrl-C that this process will handle.
-        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            with bound_threads():
-                self._process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        forking.start(self._process)
         theirs.close()
 
     def ask(self, command: str, timeout_s: float, **arguments: Any) -> Any:

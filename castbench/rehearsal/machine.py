@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import partial
-from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING
 
 from castbench.errors import RunFileError
@@ -27,8 +26,6 @@ def open_stage(header: RunHeader) -> Iterator[Stage]:
     from castbench.measure.torch_rig import TorchRig, usable_device
     from castbench.rehearsal.process import RealClock, ServerProcess
 
-    # Starting it unblocks Ctrl-C, which the fork server, born after it, must never hear.
-    resource_tracker.ensure_running()
     then = header.environment
     device = usable_device(then.device)
     with closing(TorchRig(device, then.threads)) as rig:

@@ -15,7 +15,8 @@ from multiprocessing.context import ForkServerProcess
 from typing import Any
 
 from castbench.errors import HardwareError
-from castbench.measure.threads import bound_threads, unbind, usable_cores
+from castbench.measure import forking
+from castbench.measure.threads import unbind, usable_cores
 from castbench.rehearsal.seam import ServedBatch, ServerOrder
 
 START_TIMEOUT_S = 300.0
@@ -49,13 +50,7 @@ class ServerProcess:
         self._process: ForkServerProcess = context.Process(
             target=_serve, args=(theirs, device, threads, memory_limit_bytes, usable_cores()), daemon=True
         )
-        # The fork server is born here and must not be ended by the Ctrl-C that this process will handle.
-        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            with bound_threads():
-                self._process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        forking.start(self._process)
         theirs.close()
         try:
             self.overhead_s = self._opened(order)

@@ -39,3 +39,15 @@ def test_how_a_run_ended_is_listed(
     (row,) = json.loads(CliRunner().invoke(app, ["runs", "--json"]).stdout)
     assert (row["ended"], row["rounds"], row["discarded rounds"]) == (word, 49, 1)
     assert f"ended             {word}" in CliRunner().invoke(app, ["runs", "show", "one"]).stdout
+
+
+def test_removing_a_run_removes_its_rehearsals_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No rehearsal is left behind for a later run of the same name; other runs keep theirs."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "two"):
+        _written(record(), name, RunEnd(48, 3, True))
+        (RUNS_DIR / f"{name}.rehearsal.json").write_text("{}")
+    assert CliRunner().invoke(app, ["runs", "remove", "one", "--yes"]).exit_code == 0
+    assert sorted(path.name for path in RUNS_DIR.iterdir()) == ["two.jsonl", "two.rehearsal.json"]

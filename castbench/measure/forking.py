@@ -1,0 +1,23 @@
+"""Starts processes of the fork server so that the Ctrl-C which this process handles ends none of them."""
+
+from __future__ import annotations
+
+import signal
+from multiprocessing import resource_tracker
+from multiprocessing.context import ForkServerProcess
+
+from castbench.measure.threads import bound_threads
+
+
+def start(process: ForkServerProcess) -> None:
+    """Start a process with bound threads; the fork server itself is born here if it is the first.
+
+    It would start the resource tracker, which lets signals through again; so that is started before they are blocked.
+    """
+    resource_tracker.ensure_running()
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        with bound_threads():
+            process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
