@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from castbench.mechanisms.cast import SLICE_BYTES, CastAttention
+from castbench.mechanisms.cast import SLICE_BYTES, CastAttention, together
 from castbench.mechanisms.cast.choice import Members
 from castbench.mechanisms.cast.reference import reference
 from tests.mechanisms.cases import CLUSTERINGS, Case, cases, dense, roused
@@ -170,16 +170,33 @@ def test_gradients_are_those_of_finite_differences(clustering: Any, masked: bool
     assert torch.autograd.gradcheck(run, (case.inputs().requires_grad_(), *module.parameters()), eps=1e-7, atol=1e-5)
 
 
+@pytest.mark.parametrize("step", [1, 0])
 @given(cases())
 @settings(max_examples=20)
-def test_slices_of_clusters_change_nothing(case: Case) -> None:
-    """In inference, one cluster at a time gives what all at once give."""
+def test_slices_of_clusters_change_nothing(step: int, case: Case) -> None:
+    """In inference, one cluster at a time gives what all at once give; by products and, at step 0, by the kernel."""
     module, x_BNM = case.module(), case.inputs()
     for mask_BN in (None, case.mask()):
         at_once_BNM = module(x_BNM, mask_BN)
         with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
             patch.setitem(SLICE_BYTES, "cpu", 1)
+            patch.setattr(together, "clusters_at_once", lambda *_: step)
             torch.testing.assert_close(module(x_BNM, mask_BN), at_once_BNM, **CLOSE)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "clusters", "dtype", "fits"),
+    [(1024, 16, torch.float32, True), (1024, 1, torch.float32, False), (1024, 16, torch.bfloat16, False)],
+)
+def test_scores_of_a_whole_cluster_are_made_only_where_they_fit(
+    tokens: int, clusters: int, dtype: torch.dtype, fits: bool
+) -> None:
+    """Products take small clusters in full precision; a cluster as long as the row stays with the fused kernel."""
+    qkv_BNX = torch.zeros(1, tokens, 3 * 64, dtype=dtype)
+    members = Members(torch.zeros(1, clusters, tokens // clusters, dtype=torch.int64), None)
+    step = together.clusters_at_once(qkv_BNX, members, 4)
+    assert (step > 0) is fits
+    assert step * (tokens // clusters) ** 2 * 4 * qkv_BNX.element_size() <= together.MOST_BYTES
 
 
 @given(cases())
@@ -243,12 +260,13 @@ class Largest(TorchDispatchMode):
         return result
 
 
+@pytest.mark.parametrize("inference", [False, True])
 @pytest.mark.parametrize("clustering", CLUSTERINGS)
-def test_no_tensor_grows_with_tokens_times_clusters_times_width(clustering: Any) -> None:
+def test_no_tensor_grows_with_tokens_times_clusters_times_width(clustering: Any, inference: bool) -> None:
     """The largest tensor of a pass is the packed q, k, v: nothing of N×C×D or N×C×C is ever built."""
     case = Case(1, 256, 4, 16, 16, None, clustering, 3)
     module, x_BNM = case.module(torch.float32), case.inputs(torch.float32)
-    with Largest() as seen:
+    with torch.inference_mode(inference), Largest() as seen:
         module(x_BNM)
     assert seen.numel == 3 * 256 * 64
     assert seen.numel < 256 * 16 * 64

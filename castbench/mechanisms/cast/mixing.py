@@ -142,7 +142,7 @@ def slices_of(qkv_BNX: Tensor, members: Members, step: int) -> Iterator[Slice]:
 def attention_within(q_GKHD: Tensor, k_GKHD: Tensor, v_GKHD: Tensor, part: Slice) -> Tensor:
     """R_intra, GKHD: attention among the members of a cluster, per head."""
     q_GHKD, k_GHKD, v_GHKD = (token_GKHD.transpose(1, 2) for token_GKHD in (q_GKHD, k_GKHD, v_GKHD))
-    mask_G11K = _readable(part.members)
+    mask_G11K = readable(part.members)
     return functional.scaled_dot_product_attention(q_GHKD, k_GHKD, v_GHKD, attn_mask=mask_G11K).transpose(1, 2)
 
 
@@ -197,7 +197,7 @@ def own_shares(share_HTC: Tensor, part: Slice) -> Tensor:
     return share_HP.view(heads, -1, part.places, 1).permute(1, 2, 0, 3)
 
 
-def _readable(members: Members) -> Tensor | None:
+def readable(members: Members) -> Tensor | None:
     """Mask for attention within clusters, G11K; empty clusters read everything, so that no softmax is over nothing."""
     if members.taken is None:
         return None

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from castbench.mechanisms.cast import SLICE_BYTES
+from castbench.mechanisms.cast import SLICE_BYTES, together
 from castbench.mechanisms.cast.choice import Members
 from castbench.mechanisms.cast.mixing import (
     Gates,
@@ -53,9 +53,12 @@ def mix_sliced(
     scores.settle(None if out_TC is None else out_TC.view(batch, length, clusters))
     mixed_BNHD = qkv_BNX.new_zeros(batch, length, heads, width)
     summary_BCHD = qkv_BNX.new_zeros(batch, clusters, heads, width)
+    step = together.clusters_at_once(qkv_BNX, members, heads)
+    buffers = together.Buffers(qkv_BNX) if step else None
     # A function per slice, so that what a slice needs is let go before the next one is begun.
-    for part in slices_of(qkv_BNX, members, clusters_at_once(qkv_BNX, members)):
-        _add_own(mixed_BNHD, summary_BCHD, qkv_BNX, surrogate_CHD, gates, scores, part, with_summaries)
+    for part in slices_of(qkv_BNX, members, step or clusters_at_once(qkv_BNX, members)):
+        _add_own(mixed_BNHD, summary_BCHD, qkv_BNX, surrogate_CHD, gates, scores, part, buffers, with_summaries)
+    del buffers
     for some in scores.slices:
         _add_others(mixed_BNHD[some], summary_BCHD[some[0]], scores, some)
     return mixed_BNHD.flatten(2)
@@ -171,19 +174,32 @@ def fitting(like: Tensor, bytes_each: int, count: int) -> int:
 
 def _add_own(
     mixed_BNHD: Tensor, summary_BCHD: Tensor, qkv_BNX: Tensor, surrogate_CHD: Tensor, gates: Gates, scores: Scores,
-    part: Slice, with_summaries: bool,
+    part: Slice, buffers: together.Buffers | None, with_summaries: bool,
 ) -> None:  # fmt: skip
     """R += weight·(R_intra − R_inter) for a slice's members; its R_inter is put where it belongs."""
     batch, _, heads, width = summary_BCHD.shape
-    rows_PX = qkv_BNX.view(-1, qkv_BNX.shape[-1]).index_select(0, part.token_P)
-    q_GKHD, k_GKHD, v_GKHD = rows_PX.view(-1, part.places, 3, heads, width).unbind(2)
-    own_GKHD = attention_within(q_GKHD, k_GKHD, v_GKHD, part)
+    if buffers is None:
+        q_GKHD, own_GKHD, summary_GHD = _by_kernel(qkv_BNX, surrogate_CHD, gates, part, with_summaries)
+    else:
+        q_GKHD, own_GKHD, summary_GHD = together.within_and_between(qkv_BNX, surrogate_CHD, gates, part, buffers)
     if with_summaries:
-        summary_GHD = summaries_of(k_GKHD, v_GKHD, surrogate_CHD, gates, part)
         own_GKHD.sub_(summary_GHD.unsqueeze(1))
         summary_BCHD[:, part.at] = summary_GHD.view(batch, -1, heads, width)
     own_GKHD.mul_(scores.own(q_GKHD, part))
     mixed_BNHD.view(-1, heads * width).index_add_(0, part.token_P, own_GKHD.reshape(-1, heads * width))
+
+
+def _by_kernel(
+    qkv_BNX: Tensor, surrogate_CHD: Tensor, gates: Gates, part: Slice, with_summaries: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What together.within_and_between gives, by the fused kernel; in the ablation without summaries R_inter is 0."""
+    _, heads, width = surrogate_CHD.shape
+    rows_PX = qkv_BNX.view(-1, qkv_BNX.shape[-1]).index_select(0, part.token_P)
+    q_GKHD, k_GKHD, v_GKHD = rows_PX.view(-1, part.places, 3, heads, width).unbind(2)
+    own_GKHD = attention_within(q_GKHD, k_GKHD, v_GKHD, part)
+    if not with_summaries:
+        return q_GKHD, own_GKHD, own_GKHD.new_zeros(own_GKHD.shape[0], heads, width)
+    return q_GKHD, own_GKHD, summaries_of(k_GKHD, v_GKHD, surrogate_CHD, gates, part)
 
 
 def _add_others(mixed_rtHD: Tensor, summary_rCHD: Tensor, scores: Scores, some: Tokens) -> None:
