@@ -223,16 +223,17 @@ def with_kernels(
     """A target's ratio were CAST nothing but PyTorch's kernels one after the other, at its best number of clusters;
     `runs` are the names over and under the line, of which one is a rival.
 
-    Kernels and rivals are timed in the same rounds, so that a slow minute is in both. None where they were not.
+    Kernels and rivals are timed in the same rounds. The rival is the same whatever the number of clusters, so its
+    median is over the rounds of all of them: one slow minute is then no bound. None where they were not timed.
     """
     over, under = (name.partition("@")[0] for name in runs)
     rival = over if over in RIVALS else under
-    found: list[float] = []
-    for row in rows:
-        within = [r for r in row["rounds"] if rival in r]
-        if (row["width"], row["tokens"], row["mode"]) == (width, tokens, mode) and within:
-            found.append(median(r[rival] / together_s(r) for r in within))
-    return None if not found else max(found) if rival == over else 1 / max(found)
+    rounds = [row["rounds"] for row in rows if (row["width"], row["tokens"], row["mode"]) == (width, tokens, mode)]
+    rival_s = [r[rival] for each in rounds for r in each if rival in r]
+    if not rival_s:
+        return None
+    ratio = median(rival_s) / min(median(map(together_s, each)) for each in rounds)
+    return ratio if rival == over else 1 / ratio
 
 
 def together_s(times: Mapping[str, float]) -> float:
@@ -270,7 +271,8 @@ def why_missed(
         return f"{wanted}; not with this machine's attention kernel and copies: {practical:.3g}; {reached}"
     if kernels is not None and not target.is_met(kernels, width):
         return f"{wanted}; not by PyTorch's kernels for these shapes, nothing between them: {kernels:.3g}; {reached}"
-    return f"{wanted}; it can be: {practical:.3g} with the fused kernel's rate, {strict:.3g} at most; {reached}"
+    alone = "" if kernels is None else f"{kernels:.3g} by PyTorch's kernels with nothing between them, "
+    return f"{wanted}; it can be: {alone}{practical:.3g} with the fused kernel's rate, {strict:.3g} at most; {reached}"
 
 
 GEMMS = frozenset({"addmm", "mm", "bmm", "baddbmm", "linear", "addmv", "mv", "mkldnn_linear", "_linear_pointwise"})

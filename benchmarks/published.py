@@ -10,21 +10,30 @@ its scores in memory. They stand in a table of their own: nothing here puts them
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from castbench.findings import CaseFinding, case_findings, paired_log_ratio
+from castbench.findings import CaseFinding, case_findings
 from castbench.records import RunRecord
+from castbench.report.claims_view import (
+    CLAIMED_MEMORY,
+    CLAIMED_SPEED,
+    memory_claim,
+    memory_share,
+    speed_claim,
+    speed_over,
+)
+from castbench.report.nouns import Claim
 from castbench.stats import Estimate
 from castbench.store import read_run
 
-CLAIMED_SPEED, CLAIMED_MEMORY = 6.0, 0.10
-"""Of the article: up to about 6 times the speed of the original Transformer, about 10 % of its memory."""
 ORIGINAL, FUSED = "naive", "sdpa"
+SAID: dict[Claim, str] = {
+    "confirmed": "yes", "not_confirmed": "no", "unclear": "unclear", "not_measured": "not measured"
+}  # fmt: skip
 BEGIN, END = "<!-- published:begin -->\n", "<!-- published:end -->"
 
 
@@ -62,13 +71,8 @@ def relative(record: RunRecord, findings: Sequence[CaseFinding], label: str, to:
     mine, theirs = cases.get(label), cases.get(to)
     if mine is None or theirs is None or mine.mean_step_s is None or theirs.mean_step_s is None:
         return None
-    ratio = paired_log_ratio(record.rounds_of(mine.group.key), label, to, record.header.plan)
-    if ratio is None:
-        return None
-    flipped = [None if x is None else math.exp(-x) for x in (ratio.high, ratio.low)]
-    peaks = [f.outcome.peak_bytes if f.outcome else None for f in (mine, theirs)]
-    memory = peaks[0] / peaks[1] if peaks[0] and peaks[1] else None
-    return Relative(Estimate(math.exp(-ratio.value), *flipped), memory)
+    speed = speed_over(record, mine.group, label, to)
+    return None if speed is None else Relative(speed, memory_share(mine, theirs))
 
 
 def told(value: Estimate) -> str:
@@ -126,7 +130,7 @@ def claim_rows(record: RunRecord, findings: Sequence[CaseFinding]) -> list[str]:
             if found is None:
                 cells += ["not measured"] * 4
                 continue
-            fits = "not measured" if found.memory is None else "yes" if found.memory <= CLAIMED_MEMORY else "no"
+            fits = SAID[memory_claim(found.memory)]
             cells += [told(found.speed), confirmed(found.speed), share(found.memory), fits]
         rows.append(f"| {tokens:,} | {' | '.join(cells)} |")
     return rows
@@ -134,9 +138,7 @@ def claim_rows(record: RunRecord, findings: Sequence[CaseFinding]) -> list[str]:
 
 def confirmed(speed: Estimate) -> str:
     """Whether a speed reaches what is claimed: by its whole interval, not at all, or nobody knows."""
-    if speed.low is None or speed.high is None:
-        return "too few rounds"
-    return "yes" if speed.low >= CLAIMED_SPEED else "no" if speed.high < CLAIMED_SPEED else "unclear"
+    return "too few rounds" if speed.low is None or speed.high is None else SAID[speed_claim(speed)]
 
 
 def described(record: RunRecord) -> str:
