@@ -34,15 +34,15 @@ def test_bytes_of_weights_are_those_of_the_model_built(mechanism: str, scope: Sc
 
 @pytest.mark.parametrize("mechanism", ["cast", "naive", "sdpa", "mixing_ceiling", "module_ceiling"])
 def test_flops_of_an_encoder_step_are_those_torch_counts(mechanism: str) -> None:
-    """The counted FLOPs of a forward pass are what torch's counter sees, but for the products of every head's weights
-    with the other heads' values by which `torch` sums up cast's summaries: 2·(H − 1) per member and width.
+    """The counted FLOPs of a forward pass are what torch's counter sees, but for the scores of cast's surrogate tokens,
+    which are a product where they are one more query of their cluster: 2 per member and width.
     """
     encoder = build_timed(SERVED, arm(mechanism))
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
         encoder(torch.zeros(3, 24, dtype=torch.int64))
     members = 3 * 4 * 6
-    crossed = MODEL.layers * 2 * (MODEL.num_heads - 1) * members * MODEL.embed_dim if mechanism == "cast" else 0
-    assert counter.get_total_flops() - crossed == work(mechanism).flops
+    scores = MODEL.layers * 2 * members * MODEL.embed_dim if mechanism == "cast" else 0
+    assert counter.get_total_flops() - scores == work(mechanism).flops
 
 
 def test_training_is_counted_as_three_forward_passes() -> None:

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from castbench.errors import CastbenchError
 from castbench.mechanisms import registry
 from castbench.mechanisms.cast import SPEC as CAST
-from castbench.mechanisms.cast import CastParams
+from castbench.mechanisms.cast import CastParams, together
 from castbench.mechanisms.spec import LengthMix, MechanismSpec, Problem
 from tests.mechanisms.cases import CLUSTERINGS, bytes_kept
 
@@ -135,12 +135,18 @@ def test_counted_flops_are_those_torch_counts(name: str) -> None:
     assert counter.get_total_flops() == spec.work(spec.params(), Problem(2, 24, 32, 4, 4)).flops
 
 
+@pytest.mark.parametrize("by_products", [True, False])
 @pytest.mark.parametrize("clustering", CLUSTERINGS)
 @pytest.mark.parametrize(("clusters", "size"), [(4, None), (5, None), (3, 9)])
-def test_counted_flops_of_cast_are_those_torch_counts(clustering: Any, clusters: int, size: int | None) -> None:
+def test_counted_flops_of_cast_are_those_torch_counts(
+    clustering: Any, clusters: int, size: int | None, by_products: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The FLOPs of cast are what torch's counter sees in inference, but for the summaries, on which `torch` spends
-    2·H per member and width where the formula says 2 (the gate's product with a vector is counted by neither).
+    4 per member and width by products and 2·H beside the fused kernel, where the formula says 2 (the gate's product
+    with a vector is counted by none).
     """
+    if not by_products:
+        monkeypatch.setattr(together, "clusters_at_once", lambda *_: 0)
     params = CastParams(clusters, size, clustering)
     module = registry.load(CAST.build)(params, embed_dim=32, num_heads=4)
     with (
@@ -150,8 +156,8 @@ def test_counted_flops_of_cast_are_those_torch_counts(clustering: Any, clusters:
     ):
         module(torch.randn(2, 24, 32))
     members = 2 * clusters * (size or -(-24 // clusters))
-    crossed = 2 * (4 - 1) * members * 32
-    assert counter.get_total_flops() - crossed == CAST.work(params, Problem(2, 24, 32, 4, 4)).flops
+    beyond = 2 * (1 if by_products else 4 - 1) * members * 32
+    assert counter.get_total_flops() - beyond == CAST.work(params, Problem(2, 24, 32, 4, 4)).flops
 
 
 def test_work_of_cast_is_the_published_formula() -> None:

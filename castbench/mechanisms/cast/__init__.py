@@ -127,7 +127,8 @@ def resolve(params: CastParams, mix: LengthMix) -> CastParams:
 def work(params: CastParams, problem: Problem) -> KernelWork:
     """Projections, and per batch element C·K·M·(4K + 2) + 6·N·M·C FLOPs: N·M·(4K + 6C + 2) where C·K = N.
 
-    4K: attention within clusters. 2: the summaries (`torch` spends 2·H on them, see mixing.py). 6C: affinities of
+    4K: attention within clusters. 2: the summaries (`torch` spends 4 on them by
+    products, see together.py, and else 2·H, see mixing.py). 6C: affinities of
     queries and of keys, and the weighted sum of the summaries. The gate's 2·N·M are left out. Gathered: q, k, v of the
     members read and written, their results written and added. Affinities are float32.
     """
