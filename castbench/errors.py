@@ -51,6 +51,12 @@ class RunFileError(CastbenchError):
     exit_code = 4
 
 
+class GateMissed(CastbenchError):  # noqa: N818 - a word that users know
+    """A stated gate is not met, or not shown to be."""
+
+    exit_code = 5
+
+
 class Interrupted(CastbenchError):  # noqa: N818 - it is no error
     """The user pressed Ctrl-C; what was measured is kept."""
 

@@ -94,7 +94,12 @@ class Confirmation:
 
 
 def case_findings(record: RunRecord) -> tuple[CaseFinding, ...]:
-    """A finding for every case of the plan, group by group, measured or not."""
+    """A finding for every case of the plan, group by group, measured or not; computed once per record."""
+    return record.once(_case_findings)
+
+
+def _case_findings(record: RunRecord) -> tuple[CaseFinding, ...]:
+    """A finding for every case of the plan."""
     plan, general = record.header.plan, run_caveats(record)
     lost = {(c.group.key, c.arm.label) for c in confirmations(record) if c.lost}
     found: list[CaseFinding] = []

@@ -13,10 +13,11 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import partial
+from math import isfinite, log1p
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from castbench.errors import HardwareError, InputError, Interrupted, RunFileError
+from castbench.errors import CastbenchError, GateMissed, HardwareError, InputError, Interrupted, RunFileError
 from castbench.plain import sha256_of
 from castbench.plan import Plan, choice_problems, make_plan, with_presets
 from castbench.records import RunEnd, RunHeader, RunRecord, Selection
@@ -24,21 +25,31 @@ from castbench.rehearsal.choice import RehearsalChoice
 from castbench.store import SCHEMA, RunWriter, find_run, new_run_path
 from castbench.store import read_run as read_run_file
 from castbench.traffic_source import TrafficChoice, traced, traffic_for
+from castbench.units import SECONDS_PER_HOUR
 from castbench.workload.lengths import from_shares
 from castbench.workload.spec import Demand, PriceChoice, SamplingPolicy, ServiceObjective, WorkloadProfile
 
 if TYPE_CHECKING:
+    from castbench.cost.gates import Gate
     from castbench.cost.objective import Objective
+    from castbench.cost.outlook_nouns import Rented
     from castbench.cost.prices import DeviceKind, PriceBook
     from castbench.cost.spec import Price, Projection
     from castbench.measure.estimate import PlanEstimate
     from castbench.measure.rig import Rig
     from castbench.measure.runner import Watcher
     from castbench.report.capacity_page import CapacityReport
+    from castbench.report.diff_view import Diff
+    from castbench.report.nouns import AtObjective
     from castbench.report.rehearsal_page import RehearsalReport
     from castbench.report.verify import Check
+    from castbench.said import Statement
     from castbench.stats import Estimate
 
+MOST_REPLAYED = 20_000
+"""Requests that a report replays at most: castbench capacity takes longer traces."""
+MADE_UP = 10_000
+"""Requests that a report makes up from a rate."""
 DEVICES = ("auto", "cpu", "fake", "cuda", "cuda:N")
 
 
@@ -200,25 +211,42 @@ def project(
 ) -> Projection:  # fmt: skip
     """The money stage of a run, from the profile it carries; a price or a rate given here wins.
 
-    `demand_of` takes the demand of another run, to compare machines under one traffic. `prices` is the list that the
-    profile's price is looked up in, the shipped catalogue if none is given.
+    `demand_of` takes the demand of another run, to compare machines under one traffic; what was observed of this one's
+    says nothing then. `prices` is the list that the profile's price is looked up in, the shipped catalogue if none is
+    given.
     """
     from castbench.cost.savings import project as project_costs
 
+    stated = record.header.economics
     demand = (demand_of or record).header.economics.demand
     if rate is not None:
         demand = replace(demand, requests_per_second=rate) if demand else Demand(rate)
     price, missing = _priced(record.header, price_usd_per_hour, prices)
-    return project_costs(
+    projection = project_costs(
         record, price, demand, money_missing=missing, seed=record.header.plan.served.seed,
-        attention_share=record.header.economics.attention_share,
+        attention_share=stated.attention_share, today=stated.today,
+        observed=stated.observed if demand_of is None else None,
     )  # fmt: skip
+    rented = _rented(record.header, price, prices) if price_usd_per_hour is None else None
+    return replace(projection, rented=rented)
+
+
+def _rented(header: RunHeader, price: Price | None, prices: PriceBook | None) -> Rented | None:
+    """The GPU of a server of one's own as a price list rents it; None where the price is not that of such a server."""
+    from castbench.cost.owned import PLAN
+    from castbench.cost.rented import rented_twin
+
+    choice = header.economics.price
+    if choice is None or choice.owned is None or price is None or price.plan != PLAN or not price.gpus:
+        return None
+    return rented_twin(choice.owned, price, header.economics.gpu, (prices or price_book()).rows)
 
 
 def _priced(
     header: RunHeader, price_usd_per_hour: float | None, prices: PriceBook | None
-) -> tuple[Price | None, str | None]:
+) -> tuple[Price | None, Statement | None]:
     """The price of a run on its device and, where there is none, why; the one given here wins over the profile's."""
+    from castbench.cost.cash import as_committed_as
     from castbench.cost.prices import resolve_price
 
     asked, device = header.economics, device_kind(header.environment.device)
@@ -232,10 +260,11 @@ def _priced(
     price, missing = resolve_price(choice, book=book, device_kind=device, gpu=asked.gpu, on_date=on_date)
     if price_usd_per_hour is None:
         return price, missing
-    # Another price for the server that the profile names: its GPUs and size stay what they are.
+    # Another price for the server that the profile names: its GPUs, size and commitments stay what they are.
     gpus, vcpus = (price.gpus, price.vcpus) if price else (1, None)
     given = PriceChoice(price_usd_per_hour, plan="given with --price", gpus=gpus, vcpus=vcpus)
-    return resolve_price(given, book=book, device_kind=device, gpu=asked.gpu, on_date=on_date)
+    found, missing = resolve_price(given, book=book, device_kind=device, gpu=asked.gpu, on_date=on_date)
+    return (as_committed_as(found, price) if found and price else found), missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,9 +280,9 @@ class CapacityQuestion:
     traffic: TrafficChoice = field(default_factory=TrafficChoice)
     latencies_ms: tuple[float | None, float | None, float | None] = (None, None, None)
     max_utilization: float | None = None
-    min_replicas: int = 1
-    zones: int = 1
-    spare: int = 0
+    min_replicas: int | None = None
+    zones: int | None = None
+    spare: int | None = None
     replicas: int | None = None
     day: bool = False
     overhead_s: float = 0.0
@@ -308,7 +337,13 @@ def _objective(demand: Demand | None, question: CapacityQuestion) -> Objective:
             "with an objective to the profile"
         )
     found = Objective.of_service(stated, utilization)
-    return replace(found, min_replicas=question.min_replicas, zones=question.zones, spare=question.spare)
+    asked = found if demand is None else found.as_redundant_as(demand)
+    return replace(
+        asked,
+        min_replicas=asked.min_replicas if question.min_replicas is None else question.min_replicas,
+        zones=asked.zones if question.zones is None else question.zones,
+        spare=asked.spare if question.spare is None else question.spare,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,20 +398,61 @@ def describe_plan(plan: Plan, device: str = "cpu") -> PlanEstimate:
 def report_bytes(
     record: RunRecord, fmt: str, *, table: str = "summary", price_usd_per_hour: float | None = None,
     rate: float | None = None, redact: bool = False, width: int | None = None, colour: bool | None = None,
-    prices: PriceBook | None = None,
+    prices: PriceBook | None = None, lang: str = "en", metrics: tuple[tuple[str, str], ...] = (),
 ) -> bytes:  # fmt: skip
-    """A run's report in one of the formats; width and colour default to what standard output can show."""
+    """A run's report in one of the formats; width and colour default to what standard output can show.
+
+    `lang` is the language of what people read; csv and json do not change with it. InputError for one there is not.
+    `metrics` names a team's metrics in alert rules, by what they stand for.
+    """
     from castbench.report import exporters, view
+    from castbench.report.catalogue import speaking
     from castbench.report.redact import redact as redacted
     from castbench.report.terminal import shown_on
 
-    report = view.build(record, project(record, price_usd_per_hour=price_usd_per_hour, rate=rate, prices=prices))
+    projection = project(record, price_usd_per_hour=price_usd_per_hour, rate=rate, prices=prices)
+    # No table of a CSV has anything of it, and a replay takes seconds.
+    replayed = None if fmt == "csv" else _at_objective(record, projection, price_usd_per_hour, prices)
+    report = view.build(record, projection, replayed)
     if redact:
         report = redacted(report)
     shown_width, shown_colour = shown_on(sys.stdout)
-    return exporters.render(
-        report, fmt, table=table, width=width or shown_width, colour=shown_colour if colour is None else colour
-    )
+    with speaking(lang):
+        return exporters.render(
+            report, fmt, table=table, width=width or shown_width, colour=shown_colour if colour is None else colour,
+            metrics=metrics,
+        )  # fmt: skip
+
+
+def _at_objective(
+    record: RunRecord, projection: Projection, price_usd_per_hour: float | None, prices: PriceBook | None
+) -> AtObjective | None:  # fmt: skip
+    """Servers at the projection's latency objective, by a quick replay; None where none is stated or nothing serves.
+
+    What cannot be replayed (a trace that is not there, is too long for this, or has longer requests than measured) is
+    told with its reason: a report of a run is never refused for it.
+    """
+    from castbench.report import objective_view
+
+    demand, plan = projection.demand, record.header.plan
+    stated = demand.objective if demand else None
+    spoken_of = objective_view.spoken_of(projection)
+    if demand is None or stated is None or not spoken_of or plan.served.phase != "inference":
+        return None
+    told = str(stated)
+    if demand.trace is not None and demand.trace.rows > MOST_REPLAYED:
+        return objective_view.untested(told, f"the trace has {demand.trace.rows:,} requests; run castbench capacity")
+    hours = None if demand.trace else MADE_UP / demand.requests_per_second / SECONDS_PER_HOUR
+    question = CapacityQuestion(
+        TrafficChoice(rate=demand.requests_per_second, hours=hours), labels=spoken_of, resamples=0,
+        seed=plan.served.seed,
+    )  # fmt: skip
+    asked = replace(record, header=replace(record.header, economics=replace(record.header.economics, demand=demand)))
+    try:
+        found = capacity(asked, question, price_usd_per_hour=price_usd_per_hour, prices=prices)
+    except CastbenchError as error:
+        return objective_view.untested(told, str(error))
+    return objective_view.at_objective(found, told)
 
 
 def verify(
@@ -403,6 +479,82 @@ def verify(
     return path, (*checks, export_check(exported, render))
 
 
+@dataclass(frozen=True, slots=True)
+class DiffQuestion:
+    """What `castbench diff` is asked.
+
+    gates           as texts; `gates_file` holds more of them
+    absolute        also judge times, with a noise floor from repeats of BASE (`noise`) or a stated percentage
+    """
+
+    gates: tuple[str, ...] = ()
+    gates_file: Path | None = None
+    absolute: bool = False
+    noise: tuple[str, ...] = ()
+    noise_percent: float | None = None
+    forced: bool = False
+    price_usd_per_hour: float | None = None
+
+
+def diff(base_ref: str, new_ref: str, question: DiffQuestion, prices: PriceBook | None = None) -> Diff:
+    """What changed between two runs of the same work, with every gate judged; the demand is that of BASE.
+
+    Raises InputError for runs of unlike work unless forced, for gates that name nothing in them, and for absolute
+    times without a noise floor.
+    """
+    from castbench.report import diff_view, gate_figures
+
+    base, new = read_run(base_ref), read_run(new_ref)
+    given = question.price_usd_per_hour
+    projections = (
+        project(base, prices=prices), project(new, price_usd_per_hour=given, demand_of=base, prices=prices)
+    )  # fmt: skip
+    gates = _gates_of(question, tuple(arm.arm.label for arm in projections[1].arms))
+    found = diff_view.build((base, new), projections, forced=question.forced, floor=_floor(base, question))
+    return gate_figures.with_gates(found, gates)
+
+
+def require_gates(found: Diff, *, allow_undecided: bool) -> None:
+    """GateMissed where a gate is missed, or is not shown to be met and that is not allowed."""
+    from castbench.cost.gates import Outcome
+
+    outcomes = [gate.outcome for gate in found.gates]
+    missed, undecided = outcomes.count(Outcome.MISSED), outcomes.count(Outcome.UNDECIDED)
+    if not missed and (allow_undecided or not undecided):
+        return
+    hint = "" if missed or allow_undecided else "; --allow-undecided lets pass what is only not shown"
+    raise GateMissed(f"gates: {missed} missed, {undecided} undecided, of {len(outcomes)}{hint}")
+
+
+def _gates_of(question: DiffQuestion, labels: tuple[str, ...]) -> tuple[Gate, ...]:
+    """The gates of the command line and of the file."""
+    from castbench.cost.gates import parse_gate
+    from castbench.workload.gates_file import read_gates
+
+    listed = () if question.gates_file is None else read_gates(question.gates_file)
+    return tuple(parse_gate(text, labels, where) for where, text in (*(("--gate", g) for g in question.gates), *listed))
+
+
+def _floor(base: RunRecord, question: DiffQuestion) -> float | None:
+    """Log of the time ratio that absolute changes must pass; None where only ratios are asked for."""
+    from castbench.report.diff_view import noise_floor
+
+    percent = question.noise_percent
+    if not question.absolute:
+        if question.noise or percent is not None:
+            raise InputError("--noise and --noise-percent are for absolute times; add --absolute")
+        return None
+    if percent is not None and not (isfinite(percent) and percent >= 0):
+        raise InputError(f"--noise-percent: expected 0 or more, got {percent:g}")
+    if not question.noise and percent is None:
+        raise InputError(
+            "--absolute: times of equal work differ between sessions and machines; give a repeat of BASE with --noise, "
+            "or state by how much with --noise-percent"
+        )
+    measured = noise_floor(base, [(ref, read_run(ref)) for ref in question.noise]) if question.noise else 0.0
+    return max(measured, log1p((percent or 0.0) / 100))
+
+
 def baseline_was_measured(record: RunRecord) -> bool:
     """Whether the baseline has a number in at least one group."""
     from castbench.findings import case_findings
@@ -411,10 +563,12 @@ def baseline_was_measured(record: RunRecord) -> bool:
 
 
 def write_out(data: bytes, out: Path | None, *, force: bool = False) -> None:
-    """Bytes to a file that is not there yet, or to standard output."""
+    """Bytes to a file that is not there yet, or to standard output; what is not text does not go to a terminal."""
     if out is None:
         if sys.stdout is None:
             raise InputError("there is no standard output to write to; name a file with --out")
+        if sys.stdout.isatty() and not _is_text(data):
+            raise InputError("this format is not text and cannot be shown in a terminal; name a file with --out")
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
         return
@@ -425,6 +579,14 @@ def write_out(data: bytes, out: Path | None, *, force: bool = False) -> None:
         raise InputError(f"{out} exists already; name another file, or overwrite it with --force") from None
     except OSError as error:
         raise InputError(f"cannot write {out}: {error.strerror}") from None
+
+
+def _is_text(data: bytes) -> bool:
+    """Whether bytes are UTF-8 without NUL."""
+    try:
+        return "\0" not in data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
 
 
 def resolve_difference(seconds: float, threads: int | None = None) -> AaResult:

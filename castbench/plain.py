@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import types
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import cache
@@ -13,16 +14,20 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 T = TypeVar("T")
 
 
-def to_plain(value: Any) -> Any:
-    """Dataclasses as objects, tuples as lists, enums as their values; the rest as it is."""
+def to_plain(value: Any, made: Mapping[type, Callable[[Any], Any]] | None = None) -> Any:
+    """Dataclasses as objects, tuples as lists, enums as their values; the rest as it is. `made` says what becomes of
+    values of some types instead.
+    """
+    if made is not None and type(value) in made:
+        return made[type(value)](value)
     if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: to_plain(getattr(value, f.name)) for f in fields(value)}
+        return {f.name: to_plain(getattr(value, f.name), made) for f in fields(value)}
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, (tuple, list)):
-        return [to_plain(item) for item in value]
+        return [to_plain(item, made) for item in value]
     if isinstance(value, dict):
-        return {key: to_plain(item) for key, item in value.items()}
+        return {key: to_plain(item, made) for key, item in value.items()}
     return value
 
 
@@ -94,6 +99,8 @@ def _rebuilt_tuple(items: tuple[Any, ...], data: Any, where: str) -> Any:
     """A tuple from a list: of one type throughout, or one type per place."""
     _checked(isinstance(data, list), data, "a list", where)
     if len(items) == 2 and items[1] is Ellipsis:
+        if items[0] is float and all(type(item) is float for item in data):
+            return tuple(data)  # most of a run file: the times of steps
         return tuple(_rebuilt(items[0], item, f"{where}[{i}]") for i, item in enumerate(data))
     _checked(len(items) == len(data), data, f"{len(items)} values", where)
     return tuple(_rebuilt(kind, item, f"{where}[{i}]") for i, (kind, item) in enumerate(zip(items, data, strict=True)))

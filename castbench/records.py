@@ -8,12 +8,15 @@ RunRecord ── all of them, as read back from a run file
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 from castbench.plan import Plan
 from castbench.workload.spec import Economics
+
+T = TypeVar("T")
 
 
 class Status(StrEnum):
@@ -388,11 +391,33 @@ class RunRecord:
     unchained: tuple[int, ...] = ()
     selection: Selection | None = None
     ended: RunEnd | None = None
+    _derived: dict[Callable[[RunRecord], Any], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def once(self, derive: Callable[[RunRecord], T]) -> T:
+        """What a pure function makes of this record, computed on the first call: a record never changes."""
+        if derive not in self._derived:
+            self._derived[derive] = derive(self)
+        made: T = self._derived[derive]
+        return made
 
     def group_record(self, key: str) -> GroupRecord | None:
         """The finished group of that key, or None while it is unfinished."""
-        return next((g for g in self.groups if g.group == key), None)
+        return self.once(_groups_by_key).get(key)
 
     def rounds_of(self, key: str, purpose: Purpose = "compare") -> tuple[RoundRecord, ...]:
         """The valid rounds of a group, in order."""
-        return tuple(r for r in self.rounds if r.group == key and r.valid and r.purpose == purpose)
+        return self.once(_rounds_by_group).get((key, purpose), ())
+
+
+def _groups_by_key(record: RunRecord) -> dict[str, GroupRecord]:
+    """Finished groups by key, the first of each."""
+    return {group.group: group for group in reversed(record.groups)}
+
+
+def _rounds_by_group(record: RunRecord) -> dict[tuple[str, Purpose], tuple[RoundRecord, ...]]:
+    """Valid rounds by group and purpose, in order."""
+    found: dict[tuple[str, Purpose], list[RoundRecord]] = {}
+    for one in record.rounds:
+        if one.valid:
+            found.setdefault((one.group, one.purpose), []).append(one)
+    return {key: tuple(rounds) for key, rounds in found.items()}

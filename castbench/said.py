@@ -5,6 +5,7 @@ The templates stand in report/catalogue/; only report/format.py rounds.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -12,12 +13,13 @@ from castbench.stats import Estimate
 
 
 class Unit(StrEnum):
-    """What a quantity counts; RATE is in requests per second, EXPECTED is a count on average, GIVEN a number somebody
-    stated, shown with all the digits they gave.
+    """What a quantity counts; RATE is in requests per second, EXPECTED is a count on average, MONEY an amount in a
+    currency that the sentence names, GIVEN a number somebody stated, shown with all the digits they gave.
     """
 
     MS = "ms"
     MIB = "mib"
+    GIB = "gib"
     USD = "usd"
     USD_PER_HOUR = "usd_per_hour"
     USD_PER_MILLION_TOKENS = "usd_per_million_tokens"
@@ -30,6 +32,10 @@ class Unit(StrEnum):
     TOKENS_PER_SECOND = "tokens_per_second"
     SECONDS = "seconds"
     HOURS = "hours"
+    MONTHS = "months"
+    KWH = "kwh"
+    KG = "kg"
+    MONEY = "money"
     RATE = "rate"
     COUNT = "count"
     EXPECTED = "expected"
@@ -54,18 +60,28 @@ class Quantity:
         return cls(estimate.value * factor, unit, *((low, high) if factor >= 0 else (high, low)))
 
 
-Value = Quantity | tuple[Quantity, ...] | str | None
-"""What a statement can be filled with; several quantities are spoken as a list."""
-
-
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One sentence, unspoken: the name of its template in text.py, and the values to put in."""
+    """One sentence or a part of one, unspoken: the name of its template, and the values to put in."""
 
     key: str
     values: tuple[tuple[str, Value], ...] = ()
 
 
+Words = Statement | str
+"""Something to say: ours, or text of another origin, which stays as it is in every language."""
+Value = Quantity | tuple[Quantity, ...] | Words | tuple[Words, ...] | None
+"""What a statement can be filled with; several quantities or words are spoken in a row."""
+
+
 def statement(key: str, **values: Value) -> Statement:
     """A statement with its values by name."""
     return Statement(key, tuple(values.items()))
+
+
+def together(parts: Iterable[Statement]) -> Statement | None:
+    """Several reasons as one; None of none."""
+    several = tuple(parts)
+    if len(several) > 1:
+        return statement("several", parts=several)
+    return several[0] if several else None

@@ -180,23 +180,24 @@ def t_half_width(values: Sequence[float]) -> float:
 
 
 def student_t_975(degrees: int) -> float:
-    """The 97.5 % quantile of Student's t, by bisection on its exact distribution function."""
+    """The 97.5 % quantile of Student's t."""
+    return student_t_quantile(0.975, degrees)
+
+
+@lru_cache(maxsize=256)
+def student_t_quantile(share: float, degrees: int) -> float:
+    """A quantile of Student's t for a share of 0.5 or more, by bisection on its exact distribution function."""
     low, high = 0.0, 20.0
+    while student_t_share(high, degrees) < share:
+        high *= 2
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (middle, high) if _student_cdf(middle, degrees) < 0.975 else (low, middle)
+        low, high = (middle, high) if student_t_share(middle, degrees) < share else (low, middle)
     return high
 
 
-def percentile(values: Sequence[float], share: float, at_least: int) -> float | None:
-    """Empirical quantile (the ceil(share*n)-th smallest); None below `at_least` values."""
-    if len(values) < max(1, at_least):
-        return None
-    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
-
-
-def _student_cdf(t: float, degrees: int) -> float:
-    """Student's t distribution function for whole degrees of freedom (finite trigonometric sums,
+def student_t_share(t: float, degrees: int) -> float:
+    """Share of Student's t distribution below t, for whole degrees of freedom (finite trigonometric sums,
     Abramowitz and Stegun 26.7.3-26.7.4).
     """
     theta = math.atan(t / math.sqrt(degrees))
@@ -209,6 +210,13 @@ def _student_cdf(t: float, degrees: int) -> float:
         total += term
     area = (theta + math.sin(theta) * total) * 2 / math.pi if odd else math.sin(theta) * total
     return 0.5 + area / 2
+
+
+def percentile(values: Sequence[float], share: float, at_least: int) -> float | None:
+    """Empirical quantile (the ceil(share*n)-th smallest); None below `at_least` values."""
+    if len(values) < max(1, at_least):
+        return None
+    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
 
 
 def _walsh(values: Sequence[float]) -> list[float]:

@@ -31,7 +31,7 @@ from castbench.plain import canonical_json, from_plain, sha256_of, to_plain
 from castbench.plan import Plan
 from castbench.records import GroupRecord, RoundRecord, RunEnd, RunHeader, RunRecord, Selection
 
-SCHEMA = 3
+SCHEMA = 4
 """Schema number of run files; docs/run-format.md keeps the history."""
 
 RUNS_DIR = Path("castbench-runs")

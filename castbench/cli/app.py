@@ -14,6 +14,7 @@ import typer
 from castbench import __version__
 from castbench.cli.capacity import capacity_command
 from castbench.cli.compare import compare_command
+from castbench.cli.diff import diff_command
 from castbench.cli.doctor import doctor_command
 from castbench.cli.mechanisms import mechanisms_command
 from castbench.cli.prices import prices_command
@@ -35,9 +36,10 @@ Start here:
   castbench profile mine.yaml                  measure it
   castbench report --format csv --out r.csv    the last run for a spreadsheet
   castbench compare a100 l4                    machines side by side
+  castbench diff before after                  what changed, with gates for CI
 
 Results go to stdout, progress and warnings to stderr. Exit codes: 0 ok, 1 other, 2 bad input, 3 hardware,
-4 run file, 130 interrupted.
+4 run file, 5 a gate is missed, 130 interrupted.
 """
 
 app = typer.Typer(
@@ -47,6 +49,7 @@ app = typer.Typer(
 app.command("profile")(profile_command)
 app.command("report")(report_command)
 app.command("compare")(compare_command)
+app.command("diff")(diff_command)
 app.command("capacity")(capacity_command)
 app.command("rehearse")(rehearse_command)
 app.add_typer(workload_app, name="workload")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from castbench.cli.language import Language
 from castbench.cli.price_options import AcceptSuspect, PriceList, book_of
 from castbench.cli.report import check_positive
 from castbench.cli.settings import settings_of
@@ -31,9 +32,11 @@ def capacity_command(
     p95_ms: Annotated[float | None, typer.Option("--p95-ms", help="Latency 95 % of them may take.")] = None,
     p99_ms: Annotated[float | None, typer.Option("--p99-ms", help="Latency 99 % of them may take.")] = None,
     max_utilization: Annotated[float | None, typer.Option(help="How busy a server may be, 0 to 1.")] = None,
-    min_replicas: Annotated[int, typer.Option(help="Fewest replicas in a zone.")] = 1,
-    zones: Annotated[int, typer.Option(help="Zones that each have them.")] = 1,
-    spare: Annotated[int, typer.Option(help="Replicas beyond what is needed (1: N+1).")] = 0,
+    min_replicas: Annotated[int | None, typer.Option(help="Fewest replicas in a zone; the profile's, else 1.")] = None,
+    zones: Annotated[int | None, typer.Option(help="Zones that each have them; the profile's, else 1.")] = None,
+    spare: Annotated[
+        int | None, typer.Option(help="Replicas beyond what is needed (1: N+1); the profile's, else 0.")
+    ] = None,
     replicas: Annotated[int | None, typer.Option(help="Also: which rate so many replicas sustain.")] = None,
     day: Annotated[bool, typer.Option("--day", help="Also: fixed, autoscaled and ideal fleets.")] = False,
     overhead_ms: Annotated[float, typer.Option(help="Time of a batch outside the model.")] = 0.0,
@@ -46,6 +49,7 @@ def capacity_command(
     accept_suspect: AcceptSuspect = False,
     as_json: Annotated[bool, typer.Option("--json", help="For machines, unrounded.")] = False,
     out: Annotated[Path | None, typer.Option(help="File to write instead of stdout; never overwritten.")] = None,
+    lang: Language = "en",
 ) -> None:
     """Replay traffic through the measured times: the fewest servers that keep an objective, with the proof.
 
@@ -58,9 +62,11 @@ def capacity_command(
       castbench capacity latest --p99-ms 250
       castbench capacity latest --trace requests.csv --p99-ms 250 --day
       castbench capacity latest --rate 40 --p95-ms 100 --replicas 4
+      castbench capacity latest --p99-ms 250 --lang ja
     """
     from castbench.pipeline import CapacityQuestion, capacity, read_run
     from castbench.report import capacity_page
+    from castbench.report.catalogue import speaking
     from castbench.traffic_source import TrafficChoice
 
     for name, number in (("--price", price), ("--rate", rate), ("--hours", hours), ("--p50-ms", p50_ms),
@@ -77,9 +83,10 @@ def capacity_command(
         seed=seed,
     )  # fmt: skip
     book = book_of(prices, accept_suspect=accept_suspect)
-    with work_bar(settings_of(context)) as told:
-        report = capacity(read_run(run), question, price_usd_per_hour=price, prices=book, on_progress=told)
-    show(capacity_page.page(report), capacity_page.as_json(report), as_json=as_json, out=out)
+    with speaking(lang):
+        with work_bar(settings_of(context)) as told:
+            report = capacity(read_run(run), question, price_usd_per_hour=price, prices=book, on_progress=told)
+        show(capacity_page.page(report), capacity_page.as_json(report), as_json=as_json, out=out)
 
 
 def check_not_negative(option: str, number: float) -> None:

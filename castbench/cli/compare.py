@@ -8,12 +8,13 @@ from typing import Annotated
 
 import typer
 
+from castbench.cli.language import Language
 from castbench.cli.price_options import AcceptSuspect, PriceList, book_of
 
 
 def compare_command(
     runs: Annotated[list[str], typer.Argument(help="Two runs or more: paths, names, or latest.")],
-    fmt: Annotated[str, typer.Option("--format", help="terminal, csv, json or md.")] = "terminal",
+    fmt: Annotated[str, typer.Option("--format", help="terminal, csv, xlsx, html, pdf, md or json.")] = "terminal",
     out: Annotated[Path | None, typer.Option(help="File to write instead of stdout; never overwritten.")] = None,
     price: Annotated[
         list[str] | None,
@@ -22,6 +23,7 @@ def compare_command(
     price_list: PriceList = None,
     accept_suspect: AcceptSuspect = False,
     force: Annotated[bool, typer.Option("--force", help="Compare unlike runs too; the result is marked.")] = False,
+    lang: Language = "en",
 ) -> None:
     """Compare runs: latency, throughput, memory, servers and cost; the first run's demand counts for all.
 
@@ -31,11 +33,14 @@ def compare_command(
     Examples:
       castbench compare a100.jsonl l4.jsonl
       castbench compare a100 l4 --price A=3.67 --price B=0.71 --format md
+      castbench compare a100 l4 --format md --lang ja
+      castbench compare a100 l4 --format xlsx --out compared.xlsx
     """
     import sys
 
     from castbench.pipeline import project, read_run, write_out
     from castbench.report import comparison, exporters, terminal
+    from castbench.report.catalogue import speaking
 
     records = [read_run(ref) for ref in runs]
     labels = comparison.labels_for(records)
@@ -49,7 +54,8 @@ def compare_command(
     ]
     compared = comparison.build(list(zip(records, projections, strict=True)), labels, forced=force)
     width, colour = terminal.shown_on(sys.stdout) if out is None else (80, False)
-    write_out(exporters.render_comparison(compared, fmt, width=width, colour=colour), out)
+    with speaking(lang):
+        write_out(exporters.render_comparison(compared, fmt, width=width, colour=colour), out)
 
 
 def prices_of(given: Sequence[str], labels: Sequence[str]) -> dict[str, float]:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from castbench.cli.capacity import check_not_negative, require_free, show
+from castbench.cli.language import Language
 from castbench.cli.report import check_positive
 from castbench.cli.settings import settings_of
 from castbench.cli.work_bar import work_bar
@@ -38,6 +39,7 @@ def rehearse_command(
     seed: Annotated[int, typer.Option(help="Of arrivals, of the stretch of a trace, and of the replays.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="For machines, unrounded.")] = False,
     out: Annotated[Path | None, typer.Option(help="File to write instead of stdout; never overwritten.")] = None,
+    lang: Language = "en",
 ) -> None:
     """Rehearse a fleet in miniature: one real server with its queue, fed in time, against the replay of the same.
 
@@ -49,10 +51,12 @@ def rehearse_command(
       castbench rehearse
       castbench rehearse latest --label cast --load 0.5 --max-batch 8 --window-ms 5
       castbench rehearse latest --trace requests.csv --seconds 120
+      castbench rehearse --lang ja
     """
     from castbench.pipeline import RehearsalQuestion, read_run, rehearse
     from castbench.rehearsal.choice import RehearsalChoice
     from castbench.report import rehearsal_page
+    from castbench.report.catalogue import speaking
 
     for name, number in (("--rate", rate), ("--load", load), ("--seconds", seconds)):
         check_positive(name, number)
@@ -63,6 +67,7 @@ def rehearse_command(
         label, rate, load, seconds, max_batch, window_ms / 1e3, by_length,
         None if overhead_ms is None else overhead_ms / 1e3, truncate, seed,
     )  # fmt: skip
-    with work_bar(settings_of(context)) as told:
-        report = rehearse(read_run(run), RehearsalQuestion(trace, smooth, choice), told)
-    show(rehearsal_page.page(report), rehearsal_page.as_json(report), as_json=as_json, out=out)
+    with speaking(lang):
+        with work_bar(settings_of(context)) as told:
+            report = rehearse(read_run(run), RehearsalQuestion(trace, smooth, choice), told)
+        show(rehearsal_page.page(report), rehearsal_page.as_json(report), as_json=as_json, out=out)

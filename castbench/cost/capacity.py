@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from castbench.cost.draws import estimate
+from castbench.cost.objective import Objective
 from castbench.cost.spec import Price
 from castbench.stats import Estimate
 from castbench.units import SECONDS_PER_HOUR
@@ -20,7 +21,7 @@ ROUNDING = 1e-9
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fleet:
-    """Billing units that serve a rate: `fractional` as needed, `whole` as bought; both drawn.
+    """Billing units that serve a rate: `fractional` as the traffic needs, `whole` as bought; both drawn.
 
     utilization   share of time the devices of the whole units are busy
     """
@@ -47,12 +48,17 @@ class Fleet:
 
 
 def fleet_for(seconds_per_request: Drawn, demand: Demand, devices: int) -> Fleet:
-    """Units = rate * seconds per request / max_utilization / devices per unit, at least one, rounded up."""
+    """Units = bought(ceil(rate * seconds per request / max_utilization)) / devices per unit, rounded up.
+
+    `bought` adds the demand's fewest replicas and its spares (cost/objective.py); a replica is a device. They count in
+    `whole` alone: `fractional` is what the traffic needs.
+    """
     import numpy as np
 
     busy_devices = demand.requests_per_second * seconds_per_request
     fractional: Drawn = busy_devices / demand.max_utilization / devices
-    whole: Drawn = np.maximum(1.0, np.ceil(fractional * (1 - ROUNDING)))
+    replicas = np.ceil(fractional * devices * (1 - ROUNDING))
+    whole: Drawn = np.ceil(Objective.of_demand(demand).bought_drawn(replicas) / devices)
     return Fleet(fractional, whole, float(busy_devices[0] / (whole[0] * devices)))
 
 

@@ -20,6 +20,7 @@ from castbench.cost.service import Service
 from castbench.cost.sizing import Factor, Setting, Sizing, fraction_of, size_fleet, speedup_for
 from castbench.cost.traffic import BLOCK_S
 from castbench.errors import InputError
+from castbench.said import Quantity, Statement, Unit, statement
 
 WINDOWS_S = (0.0, 0.002, 0.005, 0.01, 0.02, 0.05)
 """Batch windows tried: up to where waiting for company costs a good part of usual objectives."""
@@ -37,7 +38,7 @@ class PolicyTrial:
     policy: BatchingPolicy
     needed: int | None
     used: float | None
-    reason: str | None = None
+    reason: Statement | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,15 +183,15 @@ def units_for(replicas: int, replicas_per_unit: int) -> int:
 def billing_units(setting: Setting, sizing: Sizing, replicas_per_unit: int = 1) -> Units:
     """Whole units for a sizing that found a number, their fraction, and the speed-up that drops one."""
     if sizing.needed is None or sizing.replicas is None:
-        raise InputError(sizing.reason or "no number of replicas keeps the objective")
+        raise InputError("no number of replicas keeps the objective")
     objective = setting.objective
     whole = units_for(sizing.replicas, replicas_per_unit)
     left = (whole - 1) * replicas_per_unit - objective.spare
     if whole == 1:
-        drop = Factor(None, "one unit is the least there can be")
+        drop = Factor(None, statement("factor.least"))
     elif left < objective.floor:
-        held = f"at least {objective.floor} replicas" + (f" and {objective.spare} spare" if objective.spare else "")
-        drop = Factor(None, f"{held} are asked for, however fast they are")
+        asked = {"floor": Quantity(objective.floor, Unit.COUNT), "spare": Quantity(objective.spare, Unit.COUNT)}
+        drop = Factor(None, statement("factor.floor_and_spare" if objective.spare else "factor.floor", **asked))
     else:
         drop = speedup_for(setting, left)
     return Units(whole, replicas_per_unit, fraction_of(setting, sizing.needed) / replicas_per_unit, drop)
@@ -246,7 +247,7 @@ def _try_policy(setting: Setting, best: int | None) -> PolicyTrial:
     """One policy, sized only where it may be as good as the best so far."""
     policy = setting.policy
     if best is not None and not setting.is_kept_by(best):
-        return PolicyTrial(policy, None, None, f"more than {best} replicas, or no number, would be needed")
+        return PolicyTrial(policy, None, None, statement("factor.more", best=Quantity(best, Unit.COUNT)))
     sizing = size_fleet(setting, guess=best, scan=False)
     if sizing.needed is None:
         return PolicyTrial(policy, None, None, sizing.reason)

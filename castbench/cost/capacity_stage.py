@@ -29,6 +29,7 @@ from castbench.errors import InputError
 from castbench.findings import case_findings
 from castbench.plan import Arm, Plan
 from castbench.records import RunRecord
+from castbench.said import Statement, statement
 from castbench.workload.spec import Regime
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class ArmCapacity:
     arm: Arm
     way: Way | None
     plan: CapacityPlan | None
-    reason: str | None
+    reason: Statement | None
     sustained: Factor | None = None
 
     @property
@@ -112,7 +113,7 @@ class ArmCapacity:
         return None if self.plan is None else self.plan.sizing.needed
 
     @property
-    def why_none(self) -> str | None:
+    def why_none(self) -> Statement | None:
         """Why there is no number; None where there is one."""
         return self.reason if self.plan is None else self.plan.sizing.reason
 
@@ -224,7 +225,7 @@ def best_rate(settings: Iterable[Setting], replicas: int) -> Factor:
             return found
         if best is None or found.value is not None:
             best = found
-    return best or Factor(None, "nothing was measured")
+    return best or Factor(None, statement("factor.not_measured"))
 
 
 def drawn_services(way: Way, seed: int, label: str, count: int = SERVICE_DRAWS) -> tuple[Service, ...]:
@@ -254,7 +255,7 @@ def _of_arm(measured: Measured, arm: Arm, asked: Asked, on_share: Callable[[floa
     """The best of the arm's ways: fewest replicas, then the most room under the objective."""
     ways = list(measured.ways(arm.label, asked.overhead_s))
     if not ways:
-        return ArmCapacity(arm, None, None, measured.surfaces.why_none(arm.label) or "not measured")
+        return ArmCapacity(arm, None, None, measured.surfaces.why_none(arm.label) or statement("surface.none"))
     quick = [(way, _planned(way, asked)) for way in ways]
     way, plan = min(quick, key=lambda pair: _rank(pair[1]))
     if plan.sizing.needed is None:

@@ -18,6 +18,7 @@ from castbench.cost.replay import FleetChange, Lifetime
 from castbench.cost.sizing import Setting, size_fleet
 from castbench.cost.traffic import BLOCK_S
 from castbench.errors import InputError
+from castbench.said import Statement
 from castbench.units import SECONDS_PER_HOUR
 
 TARGETS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
@@ -72,7 +73,7 @@ class Line:
     mean_replicas: float | None
     peak_replicas: int
     steps: tuple[tuple[float, int], ...]
-    missed: tuple[str, ...] | None
+    missed: tuple[Statement, ...] | None
     aimed_at: float | None = None
 
 

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
 from castbench.cost.replay import Replay
 from castbench.errors import InputError
-from castbench.workload.spec import ServiceObjective
+from castbench.said import Quantity, Statement, Unit, statement
+from castbench.workload.spec import Demand, ServiceObjective
+
+if TYPE_CHECKING:
+    from castbench.cost.draws import Drawn
 
 Measure = Literal["latency", "wait"]
+
+_LIMITS: dict[Measure, str] = {"latency": "limit.latency", "wait": "limit.wait"}
+_MISSES: dict[Measure, str] = {"latency": "miss.latency", "wait": "miss.wait"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +33,9 @@ class Limit:
             raise InputError("objective: a share above 0 and up to 1, and 0 or more seconds, are needed")
 
     @property
-    def name(self) -> str:
-        """Such as "p99 wait"."""
-        return f"p{self.share * 100:g} {self.of}"
-
-    def __str__(self) -> str:
-        return f"{self.name} ≤ {self.seconds * 1e3:g} ms"
+    def values(self) -> dict[str, Quantity]:
+        """What a sentence about it needs."""
+        return {"share": Quantity(self.share * 100, Unit.GIVEN), "limit": Quantity(self.seconds * 1e3, Unit.MS)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,15 @@ class Objective:
         )  # fmt: skip
         return cls(tuple(Limit(share, ms / 1e3) for share, ms in stated if ms is not None), max_utilization)
 
+    @classmethod
+    def of_demand(cls, demand: Demand) -> Objective:
+        """Everything that a profile's demand asks of a fleet."""
+        return cls.of_service(demand.objective, demand.max_utilization).as_redundant_as(demand)
+
+    def as_redundant_as(self, demand: Demand) -> Objective:
+        """The same latencies and utilisation, with a demand's fewest replicas, zones and spares."""
+        return replace(self, min_replicas=demand.min_replicas, zones=demand.zones, spare=demand.spare)
+
     @property
     def floor(self) -> int:
         """Fewest replicas, whatever the traffic."""
@@ -74,21 +87,33 @@ class Objective:
         """Replicas to buy where so many are needed: at least the floor, and the spares beyond."""
         return max(needed, self.floor) + self.spare
 
-    def misses(self, replay: Replay) -> Iterator[str]:
-        """What a replay misses, a sentence each; nothing where it keeps the objective."""
+    def bought_drawn(self, needed: Drawn) -> Drawn:
+        """The same of a drawn number of replicas."""
+        import numpy as np
+
+        bought: Drawn = np.maximum(needed, self.floor) + self.spare
+        return bought
+
+    def misses(self, replay: Replay) -> Iterator[Statement]:
+        """What a replay misses, one by one; nothing where it keeps the objective."""
         for limit in self.limits:
             taken = replay.seconds_at(limit.share, limit.of)
             if taken is not None and taken > limit.seconds:
-                yield f"{limit.name} is {taken * 1e3:.4g} ms, over {limit.seconds * 1e3:g} ms"
+                yield statement(_MISSES[limit.of], taken=Quantity(taken * 1e3, Unit.MS), **limit.values)
         if self.max_utilization is not None and replay.load is not None and replay.load > self.max_utilization:
-            yield f"utilisation is {replay.load:.1%}, over {self.max_utilization:.1%}"
+            yield statement(
+                "miss.utilization", load=Quantity(replay.load * 100, Unit.PERCENT),
+                limit=Quantity(self.max_utilization * 100, Unit.PERCENT),
+            )  # fmt: skip
 
     def is_met(self, replay: Replay) -> bool:
         """Whether a replay misses nothing."""
         return next(self.misses(replay), None) is None
 
-    def __str__(self) -> str:
-        parts = [str(limit) for limit in self.limits]
+    @property
+    def said(self) -> Statement:
+        """Everything asked, one after the other."""
+        parts = [statement(_LIMITS[limit.of], **limit.values) for limit in self.limits]
         if self.max_utilization is not None:
-            parts.append(f"utilisation ≤ {self.max_utilization:.0%}")
-        return ", ".join(parts)
+            parts.append(statement("limit.utilization", limit=Quantity(self.max_utilization * 100, Unit.PERCENT)))
+        return statement("limits", parts=tuple(parts))

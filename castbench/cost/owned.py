@@ -41,7 +41,7 @@ def owned_price(owned: OwnedHardware, gpus: int, vcpus: int | None) -> Price:
     """
     return Price(
         owned_usd_per_hour(owned), "a server of your own", PLAN, gpus, None, owned_source(owned),
-        host_included=True, contract=True, vcpus=vcpus,
+        host_included=True, contract=True, vcpus=vcpus, electricity_usd_per_hour=electricity_usd_per_hour(owned),
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from castbench.cost.price_doubts import aged
 from castbench.cost.spec import Price
 from castbench.errors import InputError
 from castbench.records import Caveat
+from castbench.said import Statement, statement
 from castbench.workload.spec import PriceChoice
 
 DeviceKind = Literal["cpu", "cuda", "fake"]
@@ -33,8 +34,8 @@ class PriceBook:
 
 def resolve_price(
     choice: PriceChoice | None, *, book: PriceBook, device_kind: DeviceKind, gpu: str | None, on_date: date
-) -> tuple[Price | None, str | None]:
-    """The price of a run and, where there is none, a sentence that says why and what to do.
+) -> tuple[Price | None, Statement | None]:
+    """The price of a run and, where there is none, why and what to do.
 
     A contract price wins over everything, then a server of one's own, then a row of the book. A run on the CPU takes
     only a CPU server's price, one on a GPU only a GPU server's. InputError: the book has no such row, it is of the
@@ -126,17 +127,17 @@ def _of_gpu(price: Price, gpu: str | None) -> Price:
     return replace(price, flags=(*price.flags, flag), caveats=(Caveat.PRICE_SUSPECT,))
 
 
-def _nothing_stated(device_kind: DeviceKind, gpu: str | None, book: PriceBook) -> str:
+def _nothing_stated(device_kind: DeviceKind, gpu: str | None, book: PriceBook) -> Statement:
     """Why there is no price, and how to state one."""
     known = _distinct(
         f"{p.cloud} {p.instance}"
         for p in book.rows
         if not p.flags and (p.accelerator is None if device_kind == "cpu" else p.accelerator == gpu)
     )
-    such = f" such as {', '.join(known[:3])}" if known else ""
-    server = "CPU server" if device_kind == "cpu" else "GPU server"
-    return (f"no price of a {server} is stated; give --price 0.10 (USD per hour), "
-            f"or add {_key(device_kind)} to the profile: usd_per_hour, or cloud and instance{such}")  # fmt: skip
+    if not known:
+        return statement("no_money.cpu_price" if device_kind == "cpu" else "no_money.gpu_price")
+    key = "no_money.cpu_price_such_as" if device_kind == "cpu" else "no_money.gpu_price_such_as"
+    return statement(key, known=tuple(known[:3]))
 
 
 def _distinct(names: Iterable[str]) -> list[str]:

@@ -47,10 +47,6 @@ class BatchingPolicy:
         if list(self.bucket_edges) != sorted(set(self.bucket_edges)):
             raise InputError("batching: bucket edges must ascend")
 
-    def __str__(self) -> str:
-        window = f", window {self.batch_window_s * 1e3:g} ms" if self.batch_window_s else ""
-        return f"batches of up to {self.max_batch}{window}{', by length' if self.bucket_edges else ''}"
-
 
 ONE_AT_A_TIME = BatchingPolicy()
 

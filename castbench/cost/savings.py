@@ -10,17 +10,38 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from castbench.cost.assumptions import assumptions
-from castbench.cost.capacity import Fleet, fleet_for, usd_per_million_tokens
-from castbench.cost.demand import rest_of_request, seconds_per_request
-from castbench.cost.draws import estimate, share, shifted
-from castbench.cost.spec import ArmProjection, Configuration, Price, Projection, QualityStatus
+from castbench.cost.bills import Bills
+from castbench.cost.capacity import Fleet, usd_per_million_tokens
+from castbench.cost.draws import estimate, share
+from castbench.cost.headroom import headroom
+from castbench.cost.observed import median_seconds, reconciled
+from castbench.cost.outlook import with_outlook
+from castbench.cost.request_times import RequestTimes
+from castbench.cost.selection import rival
+from castbench.cost.spec import (
+    ArmProjection,
+    Configuration,
+    Headroom,
+    Price,
+    Projection,
+    QualityStatus,
+    RangePart,
+    RangeParts,
+    Reconciled,
+    Savings,
+    Waterfall,
+)
 from castbench.cost.surface import Surfaces, build_surfaces, data_dependence, drawn_times, interpolation_errors
+from castbench.cost.uncertainty import range_parts
 from castbench.cost.verdicts import crossover, is_refuted, probability_faster, quality_of, recommend, verdicts
+from castbench.cost.waterfall import unmeasured, waterfall
 from castbench.findings import CaseFinding, Confirmation, case_findings, confirmations
+from castbench.hardware.datasheet import all_gpus
 from castbench.plan import Arm, Plan
 from castbench.records import Caveat, RunRecord, Status
+from castbench.said import Statement, statement, together
 from castbench.stats import Estimate, Verdict, final_error
-from castbench.workload.spec import Demand
+from castbench.workload.spec import Demand, Observed, RunningToday
 
 if TYPE_CHECKING:
     from castbench.cost.draws import Drawn
@@ -36,16 +57,14 @@ class _Stage:
     record: RunRecord
     findings: tuple[CaseFinding, ...]
     confirmations: tuple[Confirmation, ...]
-    surfaces: Surfaces
-    errors: Mapping[str, float]
-    spread: Mapping[str, float]
+    times: RequestTimes
     request_s: Mapping[Configuration, Drawn]
     best: Mapping[str, Configuration]
     verdicts: Mapping[str, Verdict]
     unproven: frozenset[str]
     today: Configuration | None
     baseline: Configuration | None
-    in_part: str | None
+    in_part: Statement | None
     price: Price | None
     demand: Demand | None
 
@@ -53,22 +72,22 @@ class _Stage:
     def plan(self) -> Plan:
         return self.record.header.plan
 
+    @property
+    def surfaces(self) -> Surfaces:
+        return self.times.surfaces
+
+    @property
+    def bills(self) -> Bills:
+        """Servers and money of every configuration."""
+        return Bills(self.request_s, self.today, self.price, self.demand)
+
+    def bills_without(self, part: RangePart | None) -> Bills:
+        """The same from draws that lack one part of their uncertainty."""
+        return Bills(self.times.of_requests(self.today, part), self.today, self.price, self.demand)
+
     def fleet(self, configuration: Configuration | None) -> Fleet | None:
         """The servers a configuration needs; None where it or the demand is not known."""
-        if configuration is None or self.demand is None:
-            return None
-        return fleet_for(self.request_s[configuration], self.demand, self.price.devices if self.price else 1)
-
-
-@dataclass(frozen=True, slots=True)
-class _Bill:
-    """What one arm's servers cost and save; None: not known."""
-
-    cost: Estimate | None = None
-    saving: Estimate | None = None
-    saving_percent: float | None = None
-    probability: float | None = None
-    released: Estimate | None = None
+        return self.bills.fleet(configuration)
 
 
 def project(
@@ -76,43 +95,50 @@ def project(
     price: Price | None,
     demand: Demand | None,
     *,
-    money_missing: str | None,
+    money_missing: Statement | None,
     seed: int,
     attention_share: float | None = None,
+    today: RunningToday | None = None,
+    observed: Observed | None = None,
 ) -> Projection:
     """Cost every arm of a run at a price and a demand.
 
     `money_missing` says why `price` is None. A run of one attention module (scope attention) gives seconds of the
-    module only, unless `attention_share` states the module's share of a request today. `seed` fixes the draws.
+    module only, unless `attention_share` states the module's share of a request today. `seed` fixes the draws. `today`
+    says how the baseline's label is served today, without it at its best; `observed` what the service takes today.
     """
-    stage = _staged(record, price, demand, seed, attention_share)
+    stage = _staged(record, price, demand, seed, attention_share, today)
     plan = stage.plan
-    return Projection(
-        tuple(_projected(stage, arm) for arm in _reported(plan)), stage.today, stage.baseline,
+    arms = tuple(_projected(stage, arm) for arm in _reported(plan))
+    projection = Projection(
+        arms, stage.today, stage.baseline,
         _ceiling(stage, "ceiling:mixing"), _ceiling(stage, "ceiling:module"), price, demand, plan.mix,
         _missing(stage.in_part, price, demand, money_missing),
         assumptions(
             price=price, demand=demand, mix=plan.mix, today=stage.today, baseline=stage.baseline,
-            environment=record.header.environment,
+            stated_today=_stated(plan, today), environment=record.header.environment,
             attention_share=attention_share if plan.served.scope == "attention" else None,
         ),
+        _savings(stage, arms, is_stated=today is not None, observed=observed),
     )  # fmt: skip
+    return with_outlook(projection, record, stage.bills, stage.surfaces, attention_share)
 
 
 def _staged(
-    record: RunRecord, price: Price | None, demand: Demand | None, seed: int, attention_share: float | None
-) -> _Stage:
+    record: RunRecord, price: Price | None, demand: Demand | None, seed: int, attention_share: float | None,
+    stated: RunningToday | None,
+) -> _Stage:  # fmt: skip
     """Everything that is computed once for all arms."""
     plan = record.header.plan
     findings = case_findings(record)
-    times = drawn_times(record, findings, seed)
-    surfaces = build_surfaces(plan, findings, times)
-    errors = interpolation_errors(plan, surfaces, times)
-    spread = data_dependence(findings)
-    module_s = _module_seconds(plan, surfaces, errors, spread, seed)
-    today = _cheapest(module_s, [plan.baseline])
-    baseline = _cheapest(module_s, _replacing(plan))
-    request_s = _request_seconds(plan, module_s, today, attention_share)
+    steps = drawn_times(record, findings, seed)
+    surfaces = build_surfaces(plan, findings, steps)
+    errors = interpolation_errors(plan, surfaces, steps)
+    times = RequestTimes(plan, surfaces, errors, data_dependence(findings), seed, attention_share)
+    timed_s = times.of_timed()
+    today = _today(plan, timed_s, stated)
+    baseline = _cheapest(timed_s, _replacing(plan))
+    request_s = times.of_requests(today)
     in_part = _why_in_part(plan, today, attention_share)
     best = {c.label: c for arm in _reported(plan) if (c := _cheapest(request_s, [arm.label])) is not None}
     unproven = _unproven(plan, surfaces, best, baseline)
@@ -120,15 +146,9 @@ def _staged(
         {label: request_s[c] for label, c in best.items()}, _label(baseline), unproven, plan, _error_left(record)
     )
     return _Stage(
-        record, findings, confirmations(record), surfaces, errors, spread, request_s, best, found, unproven, today,
-        baseline, in_part,
+        record, findings, confirmations(record), times, request_s, best, found, unproven, today, baseline, in_part,
         price=None if in_part else price, demand=None if in_part else demand,
     )  # fmt: skip
-
-
-def _doubt(errors: Mapping[str, float], spread: Mapping[str, float], label: str) -> float:
-    """Relative size of what is not noise: the two added, since they may point the same way."""
-    return abs(errors.get(label, 0.0)) + abs(spread.get(label, 0.0))
 
 
 def _error_left(record: RunRecord) -> float:
@@ -149,29 +169,26 @@ def _replacing(plan: Plan) -> list[str]:
     return [arm.label for arm in _reported(plan) if arm.exact or arm.label == plan.baseline]
 
 
-def _module_seconds(
-    plan: Plan, surfaces: Surfaces, errors: Mapping[str, float], spread: Mapping[str, float], seed: int
-) -> dict[Configuration, Drawn]:
-    """Drawn seconds per request of what was measured; interpolation and dependence on the data widen the range."""
-    return {
-        c: shifted(seconds_per_request(s, plan.mix), _doubt(errors, spread, c.label), seed, c.label)
-        for c, s in surfaces.complete.items()
-    }
-
-
-def _request_seconds(
-    plan: Plan, module_s: Mapping[Configuration, Drawn], today: Configuration | None, attention_share: float | None
-) -> dict[Configuration, Drawn]:
-    """Drawn seconds of whole requests: as measured, or the attention module plus the rest of the model."""
-    if plan.served.scope == "encoder" or attention_share is None or today is None:
-        return dict(module_s)
-    rest = rest_of_request(module_s[today], attention_share)
-    return {configuration: rest + seconds for configuration, seconds in module_s.items()}
-
-
 def _label(configuration: Configuration | None) -> str | None:
     """Its label, or None."""
     return configuration.label if configuration else None
+
+
+def _today(
+    plan: Plan, timed_s: Mapping[Configuration, Drawn], stated: RunningToday | None
+) -> Configuration | None:  # fmt: skip
+    """What runs today: as stated, or the baseline's label at its best; None where that has no complete measurement."""
+    if stated is None:
+        return _cheapest(timed_s, [plan.baseline])
+    used = _stated(plan, stated)
+    return used if used in timed_s else None
+
+
+def _stated(plan: Plan, stated: RunningToday | None) -> Configuration | None:
+    """The baseline's label as it is stated to be served today."""
+    if stated is None:
+        return None
+    return Configuration(plan.baseline, stated.batch_size, stated.batching, stated.regime)
 
 
 def _cheapest(seconds: Mapping[Configuration, Drawn], labels: Iterable[str]) -> Configuration | None:
@@ -180,23 +197,30 @@ def _cheapest(seconds: Mapping[Configuration, Drawn], labels: Iterable[str]) -> 
     return min((c for c in seconds if c.label in wanted), key=lambda c: float(seconds[c][0]), default=None)
 
 
-def _why_in_part(plan: Plan, today: Configuration | None, attention_share: float | None) -> str | None:
+def _why_in_part(plan: Plan, today: Configuration | None, attention_share: float | None) -> Statement | None:
     """Why the seconds are not those of whole requests; None where they are, and servers and money follow."""
     if plan.served.scope == "encoder":
         return None
     if attention_share is None:
-        return "only an attention module was timed (scope: attention); state attention_share in the profile"
-    return None if today else f"{plan.baseline} has no complete measurement, so the rest of a request is not known"
+        return statement("no_money.module_only")
+    return None if today else statement("no_money.rest_unknown", baseline=plan.baseline)
 
 
-def _missing(in_part: str | None, price: Price | None, demand: Demand | None, no_price: str | None) -> str | None:
+def _missing(
+    in_part: Statement | None, price: Price | None, demand: Demand | None, no_price: Statement | None
+) -> Statement | None:  # fmt: skip
     """Why there is no cost per hour; None where there is one."""
     reasons = [in_part] if in_part else []
     if price is None:
-        reasons.append(no_price or "no price is known; give one with --price")
+        reasons.append(no_price or statement("no_money.price"))
     if demand is None:
-        reasons.append("no demand is stated; add demand to the profile or give --rate")
-    return "; ".join(reasons) or None
+        reasons.append(statement("no_money.demand"))
+    return together(reasons)
+
+
+def _has_few(stage: _Stage, configuration: Configuration) -> bool:
+    """Whether a configuration rests on fewer rounds than the first look."""
+    return min(c.rounds for c in stage.surfaces.complete[configuration].cases) < stage.plan.analysis.looks[0]
 
 
 def _unproven(
@@ -216,7 +240,7 @@ def _projected(stage: _Stage, arm: Arm) -> ArmProjection:
     configuration = stage.best.get(arm.label)
     seconds = stage.request_s[configuration] if configuration else None
     fleet = stage.fleet(configuration)
-    bill = _bill(stage, fleet)
+    change = stage.bills.change(stage.baseline, configuration)
     quality = quality_of(stage.plan, arm)
     verdict = stage.verdicts.get(arm.label, Verdict.UNCLEAR)
     word = recommend(
@@ -226,35 +250,24 @@ def _projected(stage: _Stage, arm: Arm) -> ArmProjection:
     return ArmProjection(
         arm=arm, configuration=configuration, reason=None if configuration else stage.surfaces.why_none(arm.label),
         seconds_per_request=None if seconds is None else estimate(seconds),
-        usd_per_million_tokens=_token_cost(stage, seconds),
+        usd_per_million_tokens=_token_cost(
+            stage, seconds, utilization=stage.demand.max_utilization if stage.demand else 1.0
+        ),
         replicas=fleet.replicas if fleet else None,
         replicas_fractional=estimate(fleet.fractional) if fleet else None,
         replicas_shares=fleet.replicas_shares if fleet else (),
         utilization=fleet.utilization if fleet else None,
-        cost_usd_per_hour=bill.cost, saving_usd_per_hour=bill.saving, saving_percent=bill.saving_percent,
-        probability_saving_positive=bill.probability, capacity_released_units_per_hour=bill.released,
-        cash_saving_usd_per_hour=bill.saving, speedup=_speedup(stage, configuration), verdict=verdict,
+        cost_usd_per_hour=stage.bills.cost(fleet), saving_usd_per_hour=change.saving_usd_per_hour,
+        saving_percent=change.saving_percent, probability_saving_positive=change.probability_saving_positive,
+        capacity_released_units_per_hour=change.capacity_released_units_per_hour,
+        cash_saving_usd_per_hour=change.cash_saving_usd_per_hour,
+        speedup=_speedup(stage, configuration), verdict=verdict,
         peak_memory_bytes=_peak_memory(stage, configuration),
         crossover=crossover(stage.record, stage.findings, arm.label, stage.baseline),
-        interpolation_error=stage.errors.get(arm.label),
+        interpolation_error=stage.times.errors.get(arm.label),
         recommendation=word, quality_status=quality, caveats=_caveats(stage, arm, configuration, quality),
+        usd_per_million_tokens_full_load=_token_cost(stage, seconds, utilization=1.0),
     )  # fmt: skip
-
-
-def _bill(stage: _Stage, fleet: Fleet | None) -> _Bill:
-    """Cost and saving of a fleet against the baseline's, both in whole billing units."""
-    base = stage.fleet(stage.baseline)
-    if fleet is None:
-        return _Bill()
-    released = None if base is None else estimate(base.fractional - fleet.fractional)
-    if stage.price is None:
-        return _Bill(released=released)
-    cost = fleet.whole * stage.price.usd_per_hour
-    if base is None:
-        return _Bill(estimate(cost))
-    saving = (base.whole - fleet.whole) * stage.price.usd_per_hour
-    percent = 100 * float(1 - fleet.whole[0] / base.whole[0])
-    return _Bill(estimate(cost), estimate(saving), percent, share(saving > 0, saving), released)
 
 
 def _saving_probability(stage: _Stage, configuration: Configuration | None, fleet: Fleet | None) -> float | None:
@@ -272,17 +285,16 @@ def _saving_probability(stage: _Stage, configuration: Configuration | None, flee
 def _beats_today(stage: _Stage, configuration: Configuration | None) -> float | None:
     """Probability that a configuration is faster than today's by more than the margin; None on too few rounds."""
     today = stage.today
-    if configuration is None or today is None or {configuration.label, today.label} & stage.unproven:
+    if configuration is None or today is None or configuration.label in stage.unproven or _has_few(stage, today):
         return None
     margin = stage.plan.sampling.same_within
     return probability_faster(stage.request_s[configuration], stage.request_s[today], margin)
 
 
-def _token_cost(stage: _Stage, seconds: Drawn | None) -> Estimate | None:
-    """Cost of a million real tokens at the demand's utilisation; at full load where no demand is stated."""
+def _token_cost(stage: _Stage, seconds: Drawn | None, *, utilization: float) -> Estimate | None:
+    """Cost of a million real tokens on servers so busy."""
     if seconds is None or stage.price is None:
         return None
-    utilization = stage.demand.max_utilization if stage.demand else 1.0
     return usd_per_million_tokens(seconds, stage.price, stage.plan.mix.mean_tokens, utilization)
 
 
@@ -291,6 +303,53 @@ def _speedup(stage: _Stage, configuration: Configuration | None) -> Estimate | N
     if configuration is None or stage.baseline is None:
         return None
     return estimate(stage.request_s[stage.baseline] / stage.request_s[configuration])
+
+
+def _savings(
+    stage: _Stage, arms: tuple[ArmProjection, ...], *, is_stated: bool, observed: Observed | None
+) -> Savings:  # fmt: skip
+    """What is saved step by step and in cash, against the bill, and what its range comes from."""
+    environment = stage.record.header.environment
+    return Savings(
+        today_stated=is_stated,
+        waterfall=_waterfall(stage, arms),
+        unmeasured=tuple(unmeasured(stage.plan, environment.device)),
+        observed=None if observed is None else _reconciled(stage, observed),
+        range_parts=_range_parts(stage, rival(arms, stage.today, stage.baseline)),
+        headroom=tuple(found for arm in arms if (found := _headroom(stage, arm)) is not None),
+    )
+
+
+def _waterfall(stage: _Stage, arms: tuple[ArmProjection, ...]) -> Waterfall | None:
+    """The steps from today to the best mechanism that needs a new model; None where today is not measured."""
+    if stage.today is None or stage.baseline is None:
+        return None
+    new = rival([a for a in arms if a.quality_status is not QualityStatus.EQUAL], stage.today, stage.baseline)
+    return waterfall(
+        stage.bills, stage.today, stage.baseline, _replacing(stage.plan), new.configuration if new else None
+    )
+
+
+def _reconciled(stage: _Stage, observed: Observed) -> Reconciled:
+    """The model of today held against what is observed."""
+    is_timed = stage.plan.served.scope == "encoder" and stage.today is not None
+    median = median_seconds(stage.surfaces.complete[stage.today], stage.plan.mix) if is_timed and stage.today else None
+    return reconciled(observed, stage.fleet(stage.today), median, stage.demand, stage.price)
+
+
+def _range_parts(stage: _Stage, subject: ArmProjection | None) -> RangeParts | None:
+    """Where the range of the headline's saving comes from."""
+    if subject is None or subject.configuration is None or stage.baseline is None:
+        return None
+    return range_parts(stage.bills_without, stage.baseline, subject.configuration)
+
+
+def _headroom(stage: _Stage, arm: ArmProjection) -> Headroom | None:
+    """Memory of an arm in its best configuration."""
+    if arm.configuration is None:
+        return None
+    cases = stage.surfaces.complete[arm.configuration].cases
+    return headroom(arm.arm.label, cases, stage.record.header.environment, all_gpus())
 
 
 def _ceiling(stage: _Stage, label: str) -> Estimate | None:
@@ -320,7 +379,7 @@ def _caveats(
             cases = stage.surfaces.complete[stage.baseline].cases
             found |= _OF_BOTH & {caveat for case in cases for caveat in case.caveats}
         found |= set() if stage.plan.mix.exact else {Caveat.INTERPOLATED}
-        found |= {Caveat.DATA_DEPENDENT} if arm.label in stage.spread else set()
+        found |= {Caveat.DATA_DEPENDENT} if arm.label in stage.times.spread else set()
         found |= {Caveat.OBJECTIVE_NOT_TESTED} if stage.demand else set()
         found |= set(stage.price.caveats) if stage.price else set()
         found |= {Caveat.PRICED_SIZE} if is_priced_for_another_size(stage.price, stage.record) else set()

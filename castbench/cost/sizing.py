@@ -20,6 +20,7 @@ from castbench.cost.replay import ONE_AT_A_TIME, BatchingPolicy, Replay, ReplayB
 from castbench.cost.service import Service
 from castbench.cost.traffic import Traffic
 from castbench.errors import InputError
+from castbench.said import Quantity, Statement, Unit, Value, statement
 
 SCAN_REQUESTS = 5_000_000
 """Most requests that are replayed to rule out smaller numbers one by one; at least the next three are."""
@@ -64,7 +65,7 @@ class Try:
     """One replay of the search: what this many replicas miss of the objective; nothing where they keep it."""
 
     replicas: int
-    missed: tuple[str, ...]
+    missed: tuple[Statement, ...]
 
     @property
     def kept(self) -> bool:
@@ -87,7 +88,7 @@ class Sizing:
     replicas: int | None
     tries: tuple[Try, ...]
     ruled_out_from: int | None
-    reason: str | None = None
+    reason: Statement | None = None
 
     @property
     def is_proven(self) -> bool:
@@ -101,18 +102,21 @@ class Sizing:
         return kept == sorted(kept)
 
     @property
-    def proof(self) -> str:
-        """The sentence beside the number: what one replica fewer misses."""
+    def proof(self) -> Statement | None:
+        """What stands beside the number: what one replica fewer misses."""
         if self.needed is None:
-            return self.reason or ""
+            return self.reason
         if self.needed == 1:
-            return "1 replica keeps the objective"
+            return statement("proof.one")
         fewer = next(one for one in self.tries if one.replicas == self.needed - 1)
-        found = f"{self.needed} replicas keep the objective; with {fewer.replicas} the {fewer.missed[0]}"
+        said: dict[str, Value] = {
+            "needed": _count(self.needed), "fewer": _count(fewer.replicas), "missed": fewer.missed[0],
+        }  # fmt: skip
         if not self.is_monotone:
-            lucky = next(one.replicas for one in self.tries if one.kept)
-            return f"{found} ({lucky} keep it by luck of how batches form)"
-        return found if self.is_proven else f"{found} (numbers below {self.ruled_out_from} were not replayed)"
+            return statement("proof.lucky", lucky=_count(next(t.replicas for t in self.tries if t.kept)), **said)
+        if self.is_proven or self.ruled_out_from is None:
+            return statement("proof.tight", **said)
+        return statement("proof.open", ruled_out_from=_count(self.ruled_out_from), **said)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +124,7 @@ class Factor:
     """The end of what a fleet bears, to a relative 0.1 %; None where there is no such end, with the reason."""
 
     value: float | None
-    reason: str | None = None
+    reason: Statement | None = None
 
 
 @dataclass(slots=True)
@@ -189,9 +193,9 @@ def speedup_for(setting: Setting, replicas: int) -> Factor:
         return replace(setting, service=setting.service.slower(slowdown)).is_kept_by(replicas)
 
     if not kept(0.0):
-        return Factor(None, "what requests spend outside the model, and how they are batched, alone miss the objective")
+        return Factor(None, statement("factor.outside"))
     slowdown = _largest(kept)
-    return Factor(None, "the model's speed makes no difference") if slowdown is None else Factor(1 / slowdown)
+    return Factor(None, statement("factor.no_difference")) if slowdown is None else Factor(1 / slowdown)
 
 
 def rate_factor(setting: Setting, replicas: int) -> Factor:
@@ -204,11 +208,11 @@ def rate_factor(setting: Setting, replicas: int) -> Factor:
         return replace(setting, traffic=setting.traffic.faster(faster)).is_kept_by(replicas)
 
     if setting.traffic.span_s == 0:
-        return Factor(None, "all requests arrive at one moment, so that there is no rate to scale")
+        return Factor(None, statement("factor.one_moment"))
     if not kept(1 / MOST_FACTOR):
-        return Factor(None, "even requests that hardly meet miss the objective")
+        return Factor(None, statement("factor.never"))
     found = _largest(kept)
-    return Factor(found, None if found else "even all requests at once keep the objective: too few to tell")
+    return Factor(found, None if found else statement("factor.always"))
 
 
 def rate_sustained(setting: Setting, replicas: int) -> Factor:
@@ -259,7 +263,14 @@ def _load_of(bench: ReplayBench) -> int:
     return bench.traffic.requests if load is None else math.ceil(load)
 
 
-def _impossible(most: Try, policy: BatchingPolicy) -> str:
+def _impossible(most: Try, policy: BatchingPolicy) -> Statement:
     """Why no number of replicas is enough."""
-    window = f" (the batch window is {policy.batch_window_s * 1e3:g} ms)" if policy.batch_window_s else ""
-    return f"no number of replicas keeps the objective: even with one for every request the {most.missed[0]}{window}"
+    if not policy.batch_window_s:
+        return statement("proof.impossible", missed=most.missed[0])
+    window = Quantity(policy.batch_window_s * 1e3, Unit.MS)
+    return statement("proof.impossible_window", missed=most.missed[0], window=window)
+
+
+def _count(replicas: int) -> Quantity:
+    """A number of replicas."""
+    return Quantity(replicas, Unit.COUNT)

@@ -15,11 +15,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from castbench.cost.draws import drawn_means
+from castbench.cost.draws import DRAWS, drawn_means
 from castbench.cost.spec import Configuration
 from castbench.findings import CaseFinding, sample_of
 from castbench.plan import Group, Plan
 from castbench.records import CLUSTERED_TIME_RATIO, RunRecord
+from castbench.said import Quantity, Statement, Unit, statement, together
 from castbench.workload.spec import Regime
 
 if TYPE_CHECKING:
@@ -62,32 +63,36 @@ class Surfaces:
     """The surfaces of a run: complete ones by configuration, and why each other configuration has none."""
 
     complete: Mapping[Configuration, LatencySurface]
-    incomplete: Mapping[Configuration, str]
+    incomplete: Mapping[Configuration, Statement]
 
     def of(self, label: str) -> tuple[LatencySurface, ...]:
         """The complete surfaces of one arm."""
         return tuple(s for c, s in self.complete.items() if c.label == label)
 
-    def why_none(self, label: str) -> str | None:
-        """Why configurations of this arm are missing, in one sentence; None if none is."""
-        reasons = [reason for c, reason in self.incomplete.items() if c.label == label]
-        return "; ".join(reasons) or None
+    def why_none(self, label: str) -> Statement | None:
+        """Why configurations of this arm are missing; None if none is."""
+        return together(reason for c, reason in self.incomplete.items() if c.label == label)
 
 
 def drawn_times(record: RunRecord, findings: Iterable[CaseFinding], seed: int) -> Times:
     """Mean wall seconds per step of every usable case: the mean over valid rounds of the window means, drawn jointly
     per group, so that arms measured in the same rounds stay paired.
     """
+    import numpy as np
+
     labels: dict[str, list[str]] = {}
     for finding in findings:
         if finding.mean_step_s is not None:
             labels.setdefault(finding.group.key, []).append(finding.arm.label)
     times: dict[tuple[str, str], Drawn] = {}
+    # One block for all cases: the system gets it back, as it does not get back thousands of small ones.
+    block = np.empty((sum(map(len, labels.values())), 1 + DRAWS))
     for key, usable in labels.items():
         rounds = record.rounds_of(key)
         samples = {label: [sample_of(r, label) for r in rounds] for label in usable}
         windows = {label: [s.mean_step_s if s else None for s in row] for label, row in samples.items()}
-        times.update({(key, label): drawn for label, drawn in drawn_means(windows, seed, key).items()})
+        into, block = block[: len(usable)], block[len(usable) :]
+        times.update({(key, label): drawn for label, drawn in drawn_means(windows, seed, key, into).items()})
     return times
 
 
@@ -98,7 +103,7 @@ def build_surfaces(plan: Plan, findings: Sequence[CaseFinding], times: Times) ->
         if not finding.group.held_out:
             cases.setdefault(configuration_of(finding.group, finding.arm.label), []).append(finding)
     complete: dict[Configuration, LatencySurface] = {}
-    incomplete: dict[Configuration, str] = {}
+    incomplete: dict[Configuration, Statement] = {}
     for configuration, found in cases.items():
         found.sort(key=lambda case: case.group.shape.seq_len)
         reason = _why_incomplete(found, plan.mix.tokens[-1])
@@ -152,14 +157,16 @@ def configuration_of(group: Group, label: str) -> Configuration:
     return Configuration(label, group.shape.batch_size, group.batching, group.regime)
 
 
-def _why_incomplete(cases: Sequence[CaseFinding], longest: int) -> str | None:
+def _why_incomplete(cases: Sequence[CaseFinding], longest: int) -> Statement | None:
     """Why these cases make no surface; None if they do."""
-    how = configuration_of(cases[-1].group, cases[-1].arm.label).how
+    how = configuration_of(cases[-1].group, cases[-1].arm.label).manner
     for case in cases:
         if case.mean_step_s is None:
-            why = f" ({case.reason})" if case.reason else ""
-            return f"{how}: {case.status.value} at {case.group.shape.seq_len} tokens{why}"
-    last = cases[-1].group.shape
-    if longest > last.seq_len:
-        return f"{how}: requests reach {longest} tokens, measured only up to {last.seq_len}"
+            length = Quantity(case.group.shape.seq_len, Unit.TOKENS)
+            key = "surface.failed_because" if case.reason else "surface.failed"
+            return statement(key, how=how, status=case.status.value, length=length, reason=case.reason)
+    measured = cases[-1].group.shape.seq_len
+    if longest > measured:
+        lengths = {"longest": Quantity(longest, Unit.TOKENS), "measured": Quantity(measured, Unit.COUNT)}
+        return statement("surface.too_short", how=how, **lengths)
     return None

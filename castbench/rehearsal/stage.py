@@ -17,6 +17,7 @@ from castbench.records import RunRecord
 from castbench.rehearsal.choice import LOAD, RehearsalChoice
 from castbench.rehearsal.client import play
 from castbench.rehearsal.seam import ServerOrder, Stage
+from castbench.report import text
 from castbench.traffic_source import SourcedTraffic
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def _way(record: RunRecord, arm: Arm, choice: RehearsalChoice) -> Way:
     measured = Measured.of(record)
     ways = [way for way in measured.ways(arm.label) if way.regime == "eager"]
     if not ways:
-        why = measured.surfaces.why_none(arm.label) or "it was not measured"
+        why = text.in_english(measured.surfaces.why_none(arm.label)) or "it was not measured"
         raise InputError(f"{arm.label} cannot be rehearsed: {why} (rehearsals are eager)")
     sizes = {way.bucketed: max(s.configuration.batch_size for s in way.surfaces) for way in ways}
     if choice.by_length and True not in sizes:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from castbench.said import Unit
+
 
 @dataclass(frozen=True, slots=True)
 class Heading:
@@ -56,10 +58,11 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """What an axis shows, with its unit."""
+    """What an axis shows, its title with the unit; `unit` is how its numbers are spoken beside the picture."""
 
     title: str
     log: bool = False
+    unit: Unit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +78,15 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """The points of one mechanism, step or factor; the role picks the colour and the stroke."""
+    """The points of one mechanism, step or factor; the role picks the colour and the stroke.
+
+    place   of a candidate among several, from 0: it has the same colour in every picture of a page
+    """
 
     name: str
     points: tuple[Point, ...]
     role: Literal["today", "baseline", "candidate", "other"] = "other"
+    place: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +103,9 @@ class Chart:
 
     name   for file names and anchors: lower case and hyphens
     alt    what the picture shows, in a sentence, for who cannot see it
-    kind   bars: one point a series, its name on the axis. waterfall: bars that begin where the one before ended; first
-           and last point are totals. tornado: low and high around y. lines: over x. scatter: points with notes
+    kind   bars: one point a series, its name on the axis. waterfall: bars that begin where the one before ended; y of
+           the first and the last point is a total, of those between a change. tornado: a point a factor, x its name,
+           low and high what y becomes. lines: over x. scatter: points with notes
     """
 
     name: str

@@ -17,6 +17,7 @@ from castbench.records import Caveat
 from castbench.report import format as fmt
 from castbench.report import json_report, text
 from castbench.report.blocks import Block, Bullets, Column, Heading, Paragraph, Table
+from castbench.report.catalogue import speaking
 from castbench.report.nouns import CaveatNote
 from castbench.said import Quantity, Statement, Unit, statement
 
@@ -49,7 +50,7 @@ class CapacityReport:
     notes: tuple[Statement, ...]
     arms: tuple[ArmCapacity, ...]
     price: Price | None
-    money_missing: str | None
+    money_missing: Statement | None
     lines: dict[str, DayLines]
     asked_replicas: int | None
     caveats: tuple[CaveatNote, ...]
@@ -81,6 +82,7 @@ def page(report: CapacityReport) -> tuple[Block, ...]:
     return tuple(blocks)
 
 
+@speaking("en")
 def as_json(report: CapacityReport) -> bytes:
     """Everything unrounded, keys in a fixed order."""
     return json_report.encoded(
@@ -105,9 +107,19 @@ def as_json(report: CapacityReport) -> bytes:
     )  # fmt: skip
 
 
-def way_words(policy: BatchingPolicy) -> str:
-    """How batches form, in words."""
-    return text.WORDS["one_at_a_time"] if policy.max_batch == 1 else str(policy)
+_WAYS = {
+    (False, False): "way.batches", (True, False): "way.batches_window", (False, True): "way.batches_by_length",
+    (True, True): "way.batches_window_by_length",
+}  # fmt: skip
+"""How batches form, by whether they wait for company and whether they are sorted by length."""
+
+
+def way_said(policy: BatchingPolicy) -> Statement:
+    """How batches form."""
+    if policy.max_batch == 1:
+        return statement("way.single")
+    said = {"most": Quantity(policy.max_batch, Unit.COUNT), "window": Quantity(policy.batch_window_s * 1e3, Unit.MS)}
+    return statement(_WAYS[bool(policy.batch_window_s), bool(policy.bucket_edges)], **said)
 
 
 def _heading(sized: Sequence[ArmCapacity]) -> Heading:
@@ -115,8 +127,8 @@ def _heading(sized: Sequence[ArmCapacity]) -> Heading:
     blocks_s = [arm.plan.interval.block_s for arm in sized if arm.plan is not None and arm.plan.interval is not None]
     if not blocks_s:
         return Heading(text.HEADINGS["capacity.servers_unranged"])
-    block = fmt.text(Quantity(blocks_s[0], Unit.SECONDS))
-    return Heading(text.HEADINGS["capacity.servers"].format(block=block))
+    block = Quantity(blocks_s[0], Unit.SECONDS)
+    return Heading(text.heading("capacity.servers", block=block))
 
 
 def _table(report: CapacityReport, sized: Sequence[ArmCapacity]) -> Table:
@@ -153,7 +165,7 @@ def _range(plan: CapacityPlan) -> str:
         return fmt.NOTHING
     low, high = (None if end is None else end // units.replicas_per_unit for end in ends)
     if high is None:
-        return text.WORDS["open_range"].format(low=fmt.value(Quantity(low or 0, Unit.COUNT)))
+        return text.word("open_range", low=Quantity(low or 0, Unit.COUNT))
     return fmt.spread(Quantity(units.whole, Unit.COUNT, low, high))
 
 
@@ -162,12 +174,13 @@ def _proofs(report: CapacityReport) -> Iterator[Statement]:
     for arm in report.arms:
         plan = arm.plan
         if plan is None or plan.units is None or arm.way is None:
-            yield statement("capacity.none", label=arm.arm.label, why=(arm.why_none or "").rstrip("."))
+            yield statement("capacity.none", label=arm.arm.label, why=arm.why_none)
             continue
         yield statement(
-            "capacity.proof", label=arm.arm.label, way=f"{way_words(plan.setting.policy)}, {arm.way.regime}",
+            "capacity.proof", label=arm.arm.label, way=way_said(plan.setting.policy),
+            regime=arm.way.regime,
             proof=plan.sizing.proof, fraction=Quantity(plan.units.fractional, Unit.EXPECTED),
-            drop=text.say(_drop(plan)),
+            drop=_drop(plan),
         )  # fmt: skip
 
 
@@ -176,19 +189,19 @@ def _drop(plan: CapacityPlan) -> Statement:
     assert plan.units is not None
     factor = plan.units.speedup_to_drop
     if factor.value is None:
-        return statement("capacity.no_drop", why=factor.reason or "")
+        return statement("capacity.no_drop", why=factor.reason)
     return statement("capacity.drop", times=Quantity(factor.value, Unit.TIMES))
 
 
 def _sustained(report: CapacityReport, asked: int) -> Iterator[Statement]:
     """The rate a stated number of replicas bears."""
-    replicas = f"{fmt.value(Quantity(asked, Unit.COUNT))} replica{'' if asked == 1 else 's'}"
+    replicas = Quantity(asked, Unit.COUNT)
     for arm in report.arms:
         label, factor = arm.arm.label, arm.sustained
         if factor is None:
             yield statement("capacity.no_rate_either", label=label)
         elif factor.value is None:
-            yield statement("capacity.no_rate", label=label, why=factor.reason or "")
+            yield statement("capacity.no_rate", label=label, why=factor.reason)
         else:
             yield statement("capacity.rate", label=label, replicas=replicas, rate=Quantity(factor.value, Unit.RATE))
 
@@ -207,8 +220,9 @@ def _day_table(report: CapacityReport) -> Table:
 def _line_cells(line: Line) -> tuple[str, ...]:
     """A fleet over the traffic."""
     mean = None if line.mean_replicas is None else Quantity(line.mean_replicas, Unit.EXPECTED)
-    kept = text.WORDS["day_line.kept"]
-    missed = text.WORDS["day_line.bound"] if line.missed is None else "; ".join(line.missed) or kept
+    missed = text.WORDS["day_line.bound"]
+    if line.missed is not None:
+        missed = text.WORDS["semicolon"].join(map(text.say, line.missed)) or text.WORDS["day_line.kept"]
     return (
         text.DAY_LINES[line.name], fmt.value(Quantity(line.replica_hours, Unit.HOURS)), fmt.value(mean),
         fmt.value(Quantity(line.peak_replicas, Unit.COUNT)), missed,

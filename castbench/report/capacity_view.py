@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from castbench.cost.assumptions import price_said
 from castbench.cost.capacity_stage import ArmCapacity, Asked, arm_capacities, fitted, longest_measured, require_served
 from castbench.cost.day_lines import Autoscaler, DayLines, day_lines
 from castbench.cost.rehearsed import Rehearsal
@@ -38,7 +39,7 @@ class Money:
     """The price of a server and, where there is none, why."""
 
     price: Price | None
-    missing: str | None
+    missing: Statement | None
 
     @property
     def devices(self) -> int:
@@ -91,7 +92,7 @@ def _warnings(record: RunRecord) -> Iterator[Statement]:
 def _notes(asked: Asked, source: str | None, cut: int, longest: int) -> Iterator[Statement]:
     """What the figures rest on."""
     yield of_traffic(asked.traffic, source)
-    yield statement("capacity.objective", objective=str(asked.objective))
+    yield statement("capacity.objective", objective=asked.objective.said)
     if asked.objective.floor > 1 or asked.objective.spare:
         counts = (asked.objective.floor, asked.objective.zones, asked.objective.spare)
         floor, zones, spare = (Quantity(count, Unit.COUNT) for count in counts)
@@ -121,14 +122,9 @@ def _of_money(money: Money) -> Iterator[Statement]:
     """The price with its source and its doubts, and what a server is; or why there is no cost."""
     price = money.price
     if price is None:
-        yield statement("capacity.no_cost", why=(money.missing or "no price is known").rstrip("."))
+        yield statement("capacity.no_cost", why=money.missing or statement("no_money.price"))
         return
-    yield statement(
-        "capacity.price", price=Quantity(price.usd_per_hour, Unit.GIVEN), name=price.name, plan=price.plan,
-        source=price.source, when=f", {price.as_of}" if price.as_of else "",
-    )  # fmt: skip
-    for flag in price.flags:
-        yield statement("capacity.price_doubt", doubt=flag)
+    yield from price_said(price)
     if money.devices > 1:
         yield statement("capacity.units", devices=Quantity(money.devices, Unit.COUNT))
 

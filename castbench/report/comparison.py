@@ -11,10 +11,11 @@ from castbench.errors import InputError
 from castbench.plain import to_plain
 from castbench.plan import Arm, Group, Plan
 from castbench.records import Caveat, RunRecord
-from castbench.report import headline, view
+from castbench.report import headline, text, view
 from castbench.report.nouns import CaseRow, GroupTable
+from castbench.report.pareto import Offer, offers
 from castbench.report.rows import group_tables
-from castbench.said import Quantity, Statement, Unit, Value, statement
+from castbench.said import Quantity, Statement, Unit, Value, Words, statement, together
 from castbench.units import mib
 
 Run = tuple[RunRecord, Projection]
@@ -30,7 +31,7 @@ class Machine:
     created_at: str
     device_name: str
     price: Price | None
-    money_missing: str | None
+    money_missing: Statement | None
     threads: int | None
     cores: int | None
     rounds: Quantity
@@ -58,18 +59,19 @@ class Cheapest:
     run: str
     configuration: Configuration
     cost: Quantity
-    rivals: tuple[str, ...]
+    rivals: tuple[Statement, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Runs side by side; `unlike` marks runs that did not do the same work."""
+    """Runs side by side; `unlike` marks runs that did not do the same work; `offers`: cost beside latency."""
 
     unlike: bool
     machines: tuple[Machine, ...]
     notes: tuple[Statement, ...]
     cheapest: Cheapest | None
     rows: tuple[ComparedRow, ...]
+    offers: tuple[Offer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,32 +168,39 @@ def check_comparable(records: Sequence[RunRecord], labels: Sequence[str], *, for
     found = []
     for record, label in zip(records[1:], labels[1:], strict=True):
         if record.header.comparable_sha256 != first.comparable_sha256:
-            what = differences(first.plan, record.header.plan) or ("the profiles' comparable hashes",)
-            found.append((label, "; ".join(what)))
+            what = differences(first.plan, record.header.plan) or (statement("differ.hashes"),)
+            found.append((label, what))
     if found and not forced:
-        told = ". ".join(f"{labels[0]} and {label} differ in {what}" for label, what in found)
+        told = ". ".join(
+            f"{labels[0]} and {label} differ in {text.in_english(together(what))}" for label, what in found
+        )
         raise InputError(f"these runs did not do the same work: {told}. Compare them all the same with --force")
-    return tuple(statement("compare.difference", what=f"{what} ({labels[0]}, {label})") for label, what in found)
+    return tuple(statement("compare.difference", what=what, one=labels[0], other=label) for label, what in found)
 
 
-def differences(one: Plan, other: Plan) -> tuple[str, ...]:
+def differences(one: Plan, other: Plan) -> tuple[Statement, ...]:
     """The fields in which two plans ask for different work, with what stands in the one and in the other."""
     mine, theirs = _comparable_fields(one), _comparable_fields(other)
-    return tuple(f"{name}: {_difference(mine[name], theirs[name])}" for name in mine if mine[name] != theirs[name])
+    return tuple(_difference(name, mine[name], theirs[name]) for name in mine if mine[name] != theirs[name])
 
 
-def _comparable_fields(plan: Plan) -> dict[str, tuple[str, ...]]:
+def _comparable_fields(plan: Plan) -> dict[str, tuple[Words, ...]]:
     """What two runs must share, by the name a user knows it under."""
     served: dict[str, Any] = to_plain(plan.served)
     model: dict[str, Any] = served.pop("model")
     return {
         **{f"model.{name}": (str(value),) for name, value in model.items()},
         **{name: (str(value),) for name, value in served.items()},
-        "lengths": tuple(f"{t} tokens (share {s})" for t, s in zip(plan.mix.tokens, plan.mix.shares, strict=True)),
+        "lengths": tuple(map(_length, plan.mix.tokens, plan.mix.shares)),
         "groups": tuple(group.key for group in plan.groups),
         "baseline": (plan.baseline,),
         "mechanisms": tuple(_described(arm) for arm in plan.arms),
     }
+
+
+def _length(tokens: int, share: float) -> Statement:
+    """A length with its share."""
+    return statement("differ.length", tokens=Quantity(tokens, Unit.TOKENS), share=Quantity(share, Unit.GIVEN))
 
 
 def _described(arm: Arm) -> str:
@@ -200,17 +209,22 @@ def _described(arm: Arm) -> str:
     return f"{arm.label} = {arm.mechanism}({stated})"
 
 
-def _difference(mine: tuple[str, ...], theirs: tuple[str, ...]) -> str:
+def _difference(name: str, mine: tuple[Words, ...], theirs: tuple[Words, ...]) -> Statement:
     """What only one of two lists holds."""
     if set(mine) == set(theirs):
-        return "the same in another order"
-    return f"{_first([x for x in mine if x not in theirs])} against {_first([x for x in theirs if x not in mine])}"
+        return statement("differ.order", name=name)
+    only_mine, only_theirs = [x for x in mine if x not in theirs], [x for x in theirs if x not in mine]
+    return statement("differ.field", name=name, mine=_first(only_mine), theirs=_first(only_theirs))
 
 
-def _first(items: list[str], count: int = 3) -> str:
+def _first(items: Sequence[Words], count: int = 3) -> Statement:
     """The first few of a list, and how many more there are."""
-    more = f" and {len(items) - count} more" if len(items) > count else ""
-    return (", ".join(items[:count]) or "none") + more
+    if not items:
+        return statement("first.none")
+    more = len(items) - count
+    if more <= 0:
+        return statement("first.all", items=tuple(items))
+    return statement("first.few", items=tuple(items[:count]), more=Quantity(more, Unit.COUNT))
 
 
 def build(runs: Sequence[Run], labels: Sequence[str], *, forced: bool = False) -> Comparison:
@@ -233,8 +247,16 @@ def build(runs: Sequence[Run], labels: Sequence[str], *, forced: bool = False) -
         _cheapest_statement(cheapest),
     )  # fmt: skip
     return Comparison(
-        bool(unlike), machines, notes, cheapest, (*_mechanism_rows(projections), *_case_rows(tables))
+        bool(unlike), machines, notes, cheapest, (*_mechanism_rows(projections), *_case_rows(tables)),
+        tuple(_offers(projections, tables)),
     )  # fmt: skip
+
+
+def _offers(projections: Sequence[Projection], tables: Sequence[Sequence[GroupTable]]) -> Iterator[Offer]:
+    """What every run whose costs answer the first one's demand would cost, with its latency."""
+    for place, (projection, groups) in enumerate(zip(projections, tables, strict=True)):
+        if under_same_demand(projection, projections[0]):
+            yield from offers(place, projection.arms, groups)
 
 
 def _machine(index: int, label: str, run: Run, groups: Sequence[GroupTable]) -> Machine:
@@ -273,10 +295,11 @@ def _apart_notes(records: Sequence[RunRecord]) -> Iterator[Statement]:
         yield statement("compare.unpaired")
     for letters in by_machine.values():
         if len(letters) > 1:
-            times = "twice" if len(letters) == 2 else f"{len(letters)} times"
-            yield statement("compare.same_machine", runs=" and ".join(letters), times=times)
+            key = "compare.same_machine_twice" if len(letters) == 2 else "compare.same_machine"
+            yield statement(key, runs=tuple(letters), times=Quantity(len(letters), Unit.COUNT))
     if len(set(threads.values())) > 1:
-        yield statement("compare.threads", threads=", ".join(f"{name} has {count}" for name, count in threads.items()))
+        counted = (statement("compare.has", run=n, count=Quantity(c, Unit.COUNT)) for n, c in threads.items())
+        yield statement("compare.threads", threads=tuple(counted))
 
 
 def _demand_note(first: Projection, label: str) -> Iterator[Statement]:
@@ -374,7 +397,11 @@ def _cheapest(projections: Sequence[Projection], labels: Sequence[str]) -> Cheap
         return None
     best, *others = sorted(offers, key=lambda offer: offer[0].value)
     cost, label, used = best
-    rivals = tuple(f"{other} on {run}" for amount, run, other in others if not _apart(cost, amount))
+    rivals = tuple(
+        statement("compare.on", configuration=other.said, run=run)
+        for amount, run, other in others
+        if not _apart(cost, amount)
+    )
     return Cheapest(label, used, cost, rivals)
 
 
@@ -383,10 +410,10 @@ def _cheapest_statement(cheapest: Cheapest | None) -> Statement:
     if cheapest is None:
         return statement("compare.no_cheapest")
     said: dict[str, Value] = {
-        "configuration": str(cheapest.configuration), "run": cheapest.run, "cost": cheapest.cost,
+        "configuration": cheapest.configuration.said, "run": cheapest.run, "cost": cheapest.cost,
     }  # fmt: skip
     if cheapest.cost.low is None:
         return statement("compare.cheapest_rough", **said)
     if cheapest.rivals:
-        return statement("compare.cheapest_tied", rivals=_first(list(cheapest.rivals)), **said)
+        return statement("compare.cheapest_tied", rivals=_first(cheapest.rivals), **said)
     return statement("compare.cheapest", **said)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from castbench.report import csv_table, text
+from castbench.report import csv_table, pareto, text, trim
 from castbench.report import format as fmt
 from castbench.report.blocks import Block, Bullets, Column, Heading, Paragraph, Table
+from castbench.report.catalogue import speaking
 from castbench.report.comparison import ComparedRow, Comparison, Machine
 from castbench.report.shapes_page import shape_of
-from castbench.said import Quantity, Statement, Unit, statement
+from castbench.said import Quantity, Statement, Unit, Value, statement
 
 _RUNS_PER_TABLE = 3
 """Columns of figures that fit beside a mechanism and a figure's name in 80 cells."""
@@ -20,18 +21,23 @@ CSV_COLUMNS = (
 )  # fmt: skip
 
 
-def page(comparison: Comparison) -> tuple[Block, ...]:
-    """Who is compared, what must be known, the cheapest, and the rows."""
+def page(comparison: Comparison, *, most_cases: int | None = None) -> tuple[Block, ...]:
+    """Who is compared, what must be known, the cheapest, and the rows; of cases at most so many, where it is given."""
+    cases = [row for row in comparison.rows if row.group is not None]
+    shown = cases if most_cases is None else cases[: most_cases // len(_tablefuls(comparison))]
     return (
         Heading(text.HEADINGS["comparison"], 1),
         *(_note(said) for said in comparison.notes),
         Heading(text.HEADINGS["compare.runs"]),
         Bullets(tuple(_machine(machine) for machine in comparison.machines)),
         *_tables(comparison, "compare.mechanisms", [row for row in comparison.rows if row.group is None]),
-        *_tables(comparison, "compare.cases", [row for row in comparison.rows if row.group is not None]),
+        *pareto.picture(comparison.offers, [f"{one.letter}: {one.label}" for one in comparison.machines]),
+        *_tables(comparison, "compare.cases", shown),
+        *_rest(len(cases) - len(shown)),
     )
 
 
+@speaking("en")
 def table(comparison: Comparison) -> bytes:
     """One CSV row per figure and run; `comparable` is yes or UNLIKE RUNS in every row."""
     mark = "UNLIKE RUNS" if comparison.unlike else "yes"
@@ -51,8 +57,15 @@ def _cells(comparison: Comparison, row: ComparedRow, mark: str) -> Iterator[tupl
 
 
 def _note(said: Statement) -> Paragraph:
-    """A note; unlike runs are announced as a warning."""
-    return Paragraph(text.say(said), "warning" if said.key == "compare.unlike" else "plain")
+    """A note; unlike runs are announced as a warning, and what is cheapest is what a reader takes away."""
+    if said.key.startswith("compare.cheapest"):
+        return Paragraph(text.say(said), "lead")
+    return Paragraph(text.say(said), "warning" if alarming(said) else "plain")
+
+
+def alarming(said: Statement) -> bool:
+    """Whether a note must be seen before any number."""
+    return said.key == "compare.unlike"
 
 
 def _machine(machine: Machine) -> str:
@@ -62,7 +75,7 @@ def _machine(machine: Machine) -> str:
             "compare.run", letter=machine.letter, label=machine.label, run_id=machine.run_id,
             created_at=machine.created_at, price=text.say(_price(machine)), threads=_given(machine.threads),
             cores=_given(machine.cores), rounds=machine.rounds,
-            caveats=", ".join(caveat.value for caveat in machine.caveats) or text.WORDS["no_caveats"],
+            caveats=text.named(caveat.value for caveat in machine.caveats) or text.WORDS["no_caveats"],
         )
     )  # fmt: skip
 
@@ -75,10 +88,10 @@ def _given(count: int | None) -> Quantity | None:
 def _price(machine: Machine) -> Statement:
     """A run's price with its source and date, or why it has no cost."""
     if machine.price is None:
-        return statement("compare.unpriced", why=(machine.money_missing or "").rstrip(". ") or None)
+        return statement("compare.unpriced", why=machine.money_missing)
     price = machine.price
-    dated = ", ".join(filter(None, (price.source, price.as_of)))
-    return statement("compare.priced", price=Quantity(price.usd_per_hour, Unit.GIVEN), source=dated)
+    said: dict[str, Value] = {"price": Quantity(price.usd_per_hour, Unit.GIVEN), "source": price.source}
+    return statement("compare.dated", date=price.as_of, **said) if price.as_of else statement("compare.priced", **said)
 
 
 def _tables(comparison: Comparison, heading: str, rows: list[ComparedRow]) -> Iterator[Block]:
@@ -86,9 +99,20 @@ def _tables(comparison: Comparison, heading: str, rows: list[ComparedRow]) -> It
     if not rows:
         return
     yield Heading(text.HEADINGS[heading])
-    for start in range(0, len(comparison.machines), _RUNS_PER_TABLE):
-        places = range(start, min(start + _RUNS_PER_TABLE, len(comparison.machines)))
+    for places in _tablefuls(comparison):
         yield _table(comparison, rows, places)
+
+
+def _tablefuls(comparison: Comparison) -> list[range]:
+    """Places of the runs that share a table."""
+    count = len(comparison.machines)
+    return [range(start, min(start + _RUNS_PER_TABLE, count)) for start in range(0, count, _RUNS_PER_TABLE)]
+
+
+def _rest(left_out: int) -> Iterator[Block]:
+    """How many rows are left out, and how to see them; nothing where none is."""
+    if left_out:
+        yield Paragraph(trim.more(left_out, "castbench compare RUN RUN… --format csv"), "note")
 
 
 def _table(comparison: Comparison, rows: list[ComparedRow], places: range) -> Table:

@@ -14,14 +14,20 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from castbench.cost.outlook_nouns import BreakEven
 from castbench.cost.spec import ArmProjection
 from castbench.plan import Arm, Group
+from castbench.report import text
+from castbench.report.catalogue import speaking
 from castbench.report.nouns import CaseRow, Confirmed, Discards, Report
 from castbench.report.view import replicas_estimate
 from castbench.stats import Estimate
 from castbench.units import HOURS_PER_MONTH, HOURS_PER_YEAR, mib
+from castbench.workload.spec import Currency
 
 Cell = str | float | int | None
+_USD = "usd"
+"""What names of columns of US dollars hold."""
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
@@ -52,12 +58,38 @@ def write(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> bytes:
     return sink.getvalue().encode("utf-8", "replace")
 
 
+@speaking("en")
 def summary(report: Report) -> bytes:
-    """One row per mechanism; ceilings are no mechanisms and have none."""
-    rows = (SummaryRow(report, arm) for arm in report.mechanisms)
-    return write(list(SUMMARY), ([cell(row) for cell in SUMMARY.values()] for row in rows))
+    """One row per mechanism; ceilings are no mechanisms and have none. Amounts in a stated currency come last."""
+    rows = [SummaryRow(report, arm) for arm in report.mechanisms]
+    currency = report.money.currency
+    converted = [{} if currency is None else in_currency(row, currency) for row in rows]
+    added = [] if currency is None else [_converted_name(name, currency) for name in _amounts()]
+    dollars = ([cell(row) for cell in SUMMARY.values()] for row in rows)
+    cells = ([*row, *more.values()] for row, more in zip(dollars, converted, strict=True))
+    return write([*SUMMARY, *added], cells)
 
 
+def in_currency(row: SummaryRow, currency: Currency) -> dict[str, float | None]:
+    """Every amount of a row of the summary in another currency, under its column's name there."""
+    amounts = {name: SUMMARY[name](row) for name in _amounts()}
+    return {
+        _converted_name(name, currency): usd * currency.per_usd if isinstance(usd, (int, float)) else None
+        for name, usd in amounts.items()
+    }
+
+
+def _amounts() -> list[str]:
+    """Columns of the summary that hold US dollars."""
+    return [name for name in SUMMARY if _USD in name.split("_")]
+
+
+def _converted_name(column: str, currency: Currency) -> str:
+    """The name of a column of dollars with another currency in it."""
+    return "_".join(currency.code.lower() if part == _USD else part for part in column.split("_"))
+
+
+@speaking("en")
 def cases(report: Report) -> bytes:
     """One row per case, ceilings included."""
     rows = (CasesRow(report, table.group, case, table.discards) for table in report.groups for case in table.rows)
@@ -115,6 +147,35 @@ def _confirmation(row: SummaryRow, name: str) -> Any:
     return None if found is None else getattr(found, name)
 
 
+def _break_even(row: SummaryRow) -> BreakEven | None:
+    """The break-even of the mechanism that the outlook is about; None for the others."""
+    outlook = row.report.outlook
+    return outlook.break_even if outlook is not None and outlook.subject == row.arm.arm.label else None
+
+
+def _repaid(row: SummaryRow) -> Estimate | None:
+    """Months until one-off costs have come back, with growth where it is stated."""
+    found = _break_even(row)
+    return None if found is None else found.months_growing or found.months
+
+
+def _probability_within(row: SummaryRow, months: int) -> float | None:
+    """Probability that they have come back by then."""
+    found = _break_even(row)
+    return None if found is None else dict(found.within)[months]
+
+
+def _electricity(row: SummaryRow, name: str) -> Any:
+    """A figure of a mechanism's energy in service; None where it is not known."""
+    found = None if row.report.electricity is None else row.report.electricity.of(row.arm.arm.label)
+    return None if found is None else getattr(found, name)
+
+
+def _today_cost(row: SummaryRow) -> Estimate | None:
+    """Cost of what runs today, the same in every row."""
+    return row.report.money.waterfall.today.cost_usd_per_hour if row.report.money.waterfall else None
+
+
 def _used(arm: ArmProjection, name: str) -> Any:
     return None if arm.configuration is None else getattr(arm.configuration, name)
 
@@ -167,7 +228,7 @@ SUMMARY: dict[str, Callable[[SummaryRow], Cell]] = {
     "requests_per_second": lambda row: (
         None if row.report.money.demand is None else row.report.money.demand.requests_per_second
     ),
-    "reason": lambda row: row.arm.reason or row.report.money.missing,
+    "reason": lambda row: text.in_english(row.arm.reason or row.report.money.missing),
     "device_name": lambda row: row.report.run.environment.device_name,
     "run_id": lambda row: row.report.run.run_id,
     "crossover_regime": lambda row: None if row.report.money.baseline is None else row.report.money.baseline.regime,
@@ -178,6 +239,26 @@ SUMMARY: dict[str, Callable[[SummaryRow], Cell]] = {
     "confirmed_speedup": lambda row: _value(_confirmation(row, "speedup_fresh")),
     "confirmed_speedup_low": lambda row: _low(_confirmation(row, "speedup_fresh")),
     "confirmed_speedup_high": lambda row: _high(_confirmation(row, "speedup_fresh")),
+    "one_off_usd": lambda row: None if (found := _break_even(row)) is None else found.one_off_usd.value,
+    "break_even_months": lambda row: _value(_repaid(row)),
+    "break_even_low_months": lambda row: _low(_repaid(row)),
+    "break_even_high_months": lambda row: _high(_repaid(row)),
+    "probability_break_even_12_months": lambda row: _probability_within(row, 12),
+    "probability_break_even_24_months": lambda row: _probability_within(row, 24),
+    "probability_no_break_even": lambda row: None if (found := _break_even(row)) is None else found.never_probability,
+    "kwh_per_million_tokens": lambda row: _value(_electricity(row, "kwh_per_million_tokens")),
+    "kwh_low_per_million_tokens": lambda row: _low(_electricity(row, "kwh_per_million_tokens")),
+    "kwh_high_per_million_tokens": lambda row: _high(_electricity(row, "kwh_per_million_tokens")),
+    "kg_co2_per_million_tokens": lambda row: _value(_electricity(row, "kg_co2_per_million_tokens")),
+    "kwh_per_month": lambda row: _value(_electricity(row, "kwh_per_month")),
+    "idle_kwh_per_month": lambda row: _electricity(row, "idle_kwh_per_month"),
+    "electricity_usd_per_month": lambda row: _value(_electricity(row, "usd_per_month")),
+    "kg_co2_per_month": lambda row: _value(_electricity(row, "kg_co2_per_month")),
+    "cost_usd_per_million_tokens_full_load": lambda row: _value(row.arm.usd_per_million_tokens_full_load),
+    "cash_saving_low_usd_per_hour": lambda row: _low(row.arm.cash_saving_usd_per_hour),
+    "cash_saving_high_usd_per_hour": lambda row: _high(row.arm.cash_saving_usd_per_hour),
+    "today_config": lambda row: None if row.report.money.today is None else str(row.report.money.today),
+    "today_cost_usd_per_hour": lambda row: _value(_today_cost(row)),
 }
 """Columns of the summary, in order."""
 

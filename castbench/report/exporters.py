@@ -12,9 +12,23 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Literal, cast
 
 from castbench.errors import CastbenchError, InputError
-from castbench.report import comparison_page, csv_table, json_report, markdown, page, terminal
+from castbench.report import (
+    comparison_page,
+    csv_table,
+    gates_page,
+    html,
+    json_report,
+    markdown,
+    page,
+    pdf,
+    prometheus_page,
+    terminal,
+    xlsx,
+    xlsx_comparison,
+)
 from castbench.report.comparison import Comparison
 from castbench.report.nouns import Report
+from castbench.report.trim import MOST_CASE_ROWS
 
 ENTRY_POINT_GROUP = "castbench.exporters"
 Which = Literal["summary", "cases"]
@@ -22,11 +36,12 @@ Which = Literal["summary", "cases"]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What an exporter may be told; each takes what it needs."""
+    """What an exporter may be told; each takes what it needs. metrics: (what it stands for, a team's name of it)."""
 
     table: Which = "summary"
     width: int = 80
     colour: bool = False
+    metrics: tuple[tuple[str, str], ...] = ()
 
 
 Exporter = Callable[[Report, Options], bytes]
@@ -38,7 +53,12 @@ SHIPPED: dict[str, Exporter] = {
     ),
     "csv": lambda report, options: (csv_table.cases if options.table == "cases" else csv_table.summary)(report),
     "json": lambda report, _: json_report.of_report(report),
-    "md": lambda report, _: markdown.draw(page.of_report(report)),
+    "md": lambda report, _: markdown.draw(page.of_report(report, most_cases=MOST_CASE_ROWS)),
+    "gates": lambda report, _: gates_page.gates_file(report),
+    "prometheus": lambda report, options: prometheus_page.rules_file(report, dict(options.metrics)),
+    "html": lambda report, _: html.draw(page.of_report(report, most_cases=MOST_CASE_ROWS)),
+    "xlsx": lambda report, _: xlsx.of_report(report),
+    "pdf": lambda report, _: pdf.of_report(report),
 }
 COMPARISONS: dict[str, ComparisonExporter] = {
     "terminal": lambda comparison, options: terminal.draw(
@@ -46,15 +66,21 @@ COMPARISONS: dict[str, ComparisonExporter] = {
     ),
     "csv": lambda comparison, _: comparison_page.table(comparison),
     "json": lambda comparison, _: json_report.of_comparison(comparison),
-    "md": lambda comparison, _: markdown.draw(comparison_page.page(comparison)),
+    "md": lambda comparison, _: markdown.draw(comparison_page.page(comparison, most_cases=MOST_CASE_ROWS)),
+    "html": lambda comparison, _: html.draw(comparison_page.page(comparison, most_cases=MOST_CASE_ROWS)),
+    "xlsx": lambda comparison, _: xlsx_comparison.of_comparison(comparison),
+    "pdf": lambda comparison, _: pdf.of_comparison(comparison),
 }
 
 
-def render(report: Report, fmt: str, *, table: str = "summary", width: int = 80, colour: bool = False) -> bytes:
+def render(
+    report: Report, fmt: str, *, table: str = "summary", width: int = 80, colour: bool = False,
+    metrics: tuple[tuple[str, str], ...] = (),
+) -> bytes:  # fmt: skip
     """A report in the format named `fmt`; InputError for a format or table that does not exist."""
     if table not in ("summary", "cases"):
         raise InputError(f"--table: expected summary or cases, got {table!r}")
-    return find(fmt)(report, Options(cast(Which, table), width, colour))
+    return find(fmt)(report, Options(cast(Which, table), width, colour, metrics))
 
 
 def render_comparison(comparison: Comparison, fmt: str, *, width: int = 80, colour: bool = False) -> bytes:

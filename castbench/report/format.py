@@ -27,7 +27,7 @@ _SUFFIX = Section("units")
 _WORDS = Section("words")
 _WHOLE = {Unit.COUNT, Unit.TOKENS}
 _TWO_DIGITS = {Unit.PERCENT, Unit.EXPECTED}
-_STEPPED = {Unit.USD, Unit.USD_PER_HOUR}
+_STEPPED = {Unit.USD, Unit.USD_PER_HOUR, Unit.MONEY}
 """Multiples of a server's price."""
 
 
@@ -37,7 +37,9 @@ def text(quantity: Quantity | None) -> str:
         return NOTHING
     shown = value(quantity) + _SUFFIX[quantity.unit]
     interval = _interval(quantity)
-    return f"{shown} ({interval})" if interval and interval != value(quantity) else shown
+    if not interval or interval == value(quantity):
+        return shown
+    return _WORDS["with_range"].format(value=shown, range=interval)
 
 
 def spread(quantity: Quantity | None, *, unit: bool = True) -> str:
@@ -49,14 +51,37 @@ def spread(quantity: Quantity | None, *, unit: bool = True) -> str:
 
 def rounds(quantity: Quantity | None) -> str:
     """A number of rounds with its noun: "1 round", "3–16 rounds"."""
+    return _counted(quantity, "round", "rounds")
+
+
+def servers(quantity: Quantity | None) -> str:
+    """A number of servers with its noun: "1 server", "2–3 servers"."""
+    return _counted(quantity, "server", "servers")
+
+
+def replicas(quantity: Quantity | None) -> str:
+    """A number of replicas with its noun."""
+    return _counted(quantity, "replica", "replicas")
+
+
+def fine(quantity: Quantity | None) -> str:
+    """The value to four digits, without zeros at their end, with its unit: for one held against another close to it."""
+    if quantity is None or not math.isfinite(quantity.value):
+        return NOTHING
+    shown = _to_step(quantity.value, _step_of_digits(quantity.value, _MOST_DIGITS))
+    return _grouped(_decimal(float(shown))) + _SUFFIX[quantity.unit]
+
+
+def _counted(quantity: Quantity | None, one: str, many: str) -> str:
+    """A whole number, or its range, with the noun that goes with it."""
     shown = spread(quantity)
-    return _WORDS["round" if shown == "1" else "rounds"].format(count=shown)
+    return _WORDS[one if shown == "1" else many].format(count=shown)
 
 
 def listed(quantities: Sequence[Quantity]) -> str:
     """Quantities of one unit in a row: "512, 2,048 and 4,096 tokens"."""
     *before, last = [value(quantity) for quantity in quantities]
-    together = ", ".join(before) + _WORDS["and"] + last if before else last
+    together = _WORDS["comma"].join(before) + _WORDS["and"] + last if before else last
     return together + _SUFFIX[quantities[-1].unit]
 
 
@@ -79,6 +104,13 @@ def relation(quantity: Quantity) -> str:
     """A probability behind its name: "= 61 %", "> 99 %"."""
     shown = value(quantity)
     return shown if shown[0] in "<>" else f"= {shown}"
+
+
+def bound(number: float, *, upward: bool) -> str:
+    """A limit for machines: three significant digits and no separators, rounded so that it never gets stricter where
+    `upward` is for an upper limit and not for a lower one.
+    """
+    return f"{_to_step(number, _step_of_digits(number, 3), ROUND_CEILING if upward else ROUND_FLOOR):f}"
 
 
 def _interval(quantity: Quantity) -> str | None:
@@ -145,6 +177,7 @@ def _grouped(number: Decimal) -> str:
 
 def _probability(share: float) -> str:
     """A share of finitely many draws: never 0 % or 100 %."""
+    sign = _SUFFIX[Unit.PERCENT]
     if share > 0.99:
-        return "> 99 %"
-    return "< 1 %" if share < 0.01 else f"{_to_step(share * 100, Decimal(1)):f} %"
+        return f"> 99{sign}"
+    return f"< 1{sign}" if share < 0.01 else f"{_to_step(share * 100, Decimal(1)):f}{sign}"

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from castbench.cost.cash import RESERVED, is_committed
 from castbench.cost.selection import ADOPTED, rival
-from castbench.cost.spec import ArmProjection, QualityStatus, Recommendation
+from castbench.cost.spec import ArmProjection, Configuration, QualityStatus, Recommendation
 from castbench.cost.surface import configuration_of
 from castbench.records import Caveat
-from castbench.report import text
-from castbench.report.nouns import Confirmed, GroupTable, Money, RunFacts
+from castbench.report import objective_view, text
+from castbench.report.nouns import AtObjective, Confirmed, GroupTable, Money, RunFacts
 from castbench.said import Quantity, Statement, Unit, Value, statement
 from castbench.stats import Estimate
 from castbench.units import HOURS_PER_MONTH, HOURS_PER_YEAR
-from castbench.workload.spec import ServiceObjective
 
 _OUTCOMES = {
     "confirmed": "headline.confirmed",
@@ -26,14 +26,15 @@ _OUTCOMES = {
 
 def sentences(
     mechanisms: Sequence[ArmProjection], money: Money, groups: Sequence[GroupTable], run: RunFacts,
-    confirmations: Sequence[Confirmed],
+    confirmations: Sequence[Confirmed], at_objective: AtObjective | None = None,
 ) -> tuple[Statement, ...]:  # fmt: skip
     """The headline of a run whose ceilings are left out of `mechanisms`."""
     if money.baseline is None:
         return (statement("headline.nothing", baseline=run.baseline_label), *_no_money(money))
     subject = rival(mechanisms, money.today, money.baseline)
     rounds = rounds_per_shape(groups)
-    doubts, missing = tuple(_price_doubts(mechanisms, money)), tuple(_unmeasured(money, subject))
+    doubts = tuple(_price_doubts(mechanisms, money))
+    missing = tuple(_unmeasured(money, subject, at_objective))
     if _rests_on_few_rounds(mechanisms, money, subject):
         too_few = (statement("headline.too_few", rounds=rounds), *_no_money(money), statement("headline.unsure"))
         return (*too_few, *doubts, *missing)
@@ -73,7 +74,12 @@ def _money_sentences(
     if subject is not None and subject.recommendation in ADOPTED and subject.saving_usd_per_hour is not None:
         yield _adopt(subject)
         yield _saving(subject, by_label, money)
+        yield from _cash(money, subject.saving_usd_per_hour, subject.cash_saving_usd_per_hour)
         return
+    if tune and money.waterfall:
+        yield from _cash(
+            money, money.waterfall.tuned.saving_usd_per_hour, money.waterfall.tuned.cash_saving_usd_per_hour
+        )
     if tune is None or tune.key == "headline.tune_unsure":
         yield _keep(by_label, money)
     yield statement("headline.alone") if subject is None else _alternative(subject)
@@ -83,13 +89,13 @@ def _tune(by_label: dict[str, ArmProjection], money: Money) -> Statement | None:
     """What the cheapest exact configuration alone gains over today's; None where it gains nothing."""
     if money.today is None or money.baseline is None or money.today == money.baseline:
         return None
-    today, base = by_label.get(money.today.label), by_label.get(money.baseline.label)
+    base = by_label.get(money.baseline.label)
     advised = base is not None and base.recommendation is Recommendation.TUNE_FIRST
-    said = {"baseline": str(money.baseline), "today": str(money.today)}
-    saving = today.saving_usd_per_hour if today else None
-    if saving is not None and saving.value < 0:
+    said: dict[str, Value] = {"baseline": money.baseline.said, "today": money.today.said}
+    saving = money.waterfall.tuned.saving_usd_per_hour if money.waterfall else None
+    if saving is not None and saving.value > 0:
         key = "headline.tune" if advised else "headline.tune_unsure"
-        return statement(key, **said, **_per_period("saving", saving, sign=-1))
+        return statement(key, **said, **_per_period("saving", saving))
     if not advised:
         return None
     return statement("headline.tune_faster" if saving is None else "headline.tune_same", **said)
@@ -99,12 +105,12 @@ def _adopt(subject: ArmProjection) -> Statement:
     """The recommendation with its cost, and the condition it stands under."""
     said = {
         "word": subject.recommendation.value,
-        "configuration": str(subject.configuration),
+        "configuration": _said(subject.configuration),
         "cost": Quantity.of(subject.cost_usd_per_hour, Unit.USD_PER_HOUR),
     }
     if subject.quality_status is QualityStatus.NOT_MEASURED:
         return statement("headline.adopt", model=text.model_name(subject.arm.mechanism, subject.arm.label), **said)
-    return statement("headline.adopt_scored", quality=text.QUALITY[subject.quality_status], **said)
+    return statement("headline.adopt_scored", quality=subject.quality_status.value, **said)
 
 
 def _saving(subject: ArmProjection, by_label: dict[str, ArmProjection], money: Money) -> Statement:
@@ -114,9 +120,18 @@ def _saving(subject: ArmProjection, by_label: dict[str, ArmProjection], money: M
     base = by_label.get(money.baseline.label)
     either = _spans_zero(subject.saving_usd_per_hour)
     return statement(
-        "headline.saves_or_costs" if either else "headline.saves", baseline=str(money.baseline),
+        "headline.saves_or_costs" if either else "headline.saves", baseline=money.baseline.said,
         base_cost=_quantity_of_cost(base), **_per_period("saving", subject.saving_usd_per_hour),
     )  # fmt: skip
+
+
+def _cash(money: Money, saving: Estimate | None, cash: Estimate | None) -> Iterator[Statement]:
+    """That what is saved is capacity and no cash, where the price commits to servers whether they are used or not."""
+    if money.price is None or saving is None or cash is None or saving.value <= 0 or not is_committed(money.price):
+        return
+    owned = "headline.cash_bought" if money.price.electricity_usd_per_hour is None else "headline.cash_owned"
+    key = "headline.cash_reserved" if money.price.plan == RESERVED else owned
+    yield statement(key, cash=Quantity.of(cash, Unit.USD_PER_HOUR))
 
 
 def _spans_zero(saving: Estimate) -> bool:
@@ -126,14 +141,17 @@ def _spans_zero(saving: Estimate) -> bool:
 
 def _keep(by_label: dict[str, ArmProjection], money: Money) -> Statement:
     """Today's configuration stays."""
-    kept = money.today or money.baseline
-    assert kept is not None
-    return statement("headline.keep", today=str(kept), cost=_quantity_of_cost(by_label.get(kept.label)))
+    if money.waterfall:
+        kept, cost = money.waterfall.today.configuration, money.waterfall.today.cost_usd_per_hour
+        return statement("headline.keep", today=kept.said, cost=Quantity.of(cost, Unit.USD_PER_HOUR))
+    assert money.baseline is not None
+    cost_of = _quantity_of_cost(by_label.get(money.baseline.label))
+    return statement("headline.keep", today=money.baseline.said, cost=cost_of)
 
 
 def _alternative(subject: ArmProjection) -> Statement:
     """What the best alternative that is not recommended would cost or save."""
-    saving, said = subject.saving_usd_per_hour, {"configuration": str(subject.configuration)}
+    saving, said = subject.saving_usd_per_hour, {"configuration": _said(subject.configuration)}
     if Caveat.FEW_ROUNDS in subject.caveats:
         return statement("headline.alternative_too_few", **said)
     if saving is None:
@@ -158,6 +176,11 @@ def _per_period(name: str, per_hour: Estimate, sign: int = 1) -> dict[str, Quant
     }
 
 
+def _said(used: Configuration | None) -> Statement | None:
+    """A configuration in words; None stays None."""
+    return None if used is None else used.said
+
+
 def _quantity_of_cost(arm: ArmProjection | None) -> Quantity | None:
     """An arm's cost per hour."""
     return Quantity.of(arm.cost_usd_per_hour, Unit.USD_PER_HOUR) if arm else None
@@ -166,7 +189,7 @@ def _quantity_of_cost(arm: ArmProjection | None) -> Quantity | None:
 def _no_money(money: Money) -> Iterator[Statement]:
     """Why there is no cost, where there is none."""
     if money.missing is not None:
-        yield statement("headline.no_money", why=money.missing.rstrip(". "))
+        yield statement("headline.no_money", why=money.missing)
 
 
 def _speed(mechanisms: Sequence[ArmProjection], money: Money, subject: ArmProjection | None) -> Iterator[Statement]:
@@ -178,12 +201,12 @@ def _speed(mechanisms: Sequence[ArmProjection], money: Money, subject: ArmProjec
     if subject is None:
         yield statement("headline.alone")
     elif Caveat.FEW_ROUNDS in subject.caveats:
-        yield statement("headline.alternative_too_few", configuration=str(subject.configuration))
+        yield statement("headline.alternative_too_few", configuration=_said(subject.configuration))
     elif subject.speedup is not None:
         adopted = subject.recommendation in ADOPTED and subject.quality_status is QualityStatus.NOT_MEASURED
         yield statement(
             "headline.speed_adopt" if adopted else "headline.speed", word=subject.recommendation.value,
-            configuration=str(subject.configuration), baseline=str(money.baseline),
+            configuration=_said(subject.configuration), baseline=_said(money.baseline),
             model=text.model_name(subject.arm.mechanism, subject.arm.label),
             speedup=Quantity.of(subject.speedup, Unit.TIMES), verdict=subject.verdict.value,
         )  # fmt: skip
@@ -204,7 +227,7 @@ def _fresh(
 ) -> Iterator[Statement]:
     """What fresh rounds say of what was picked, or why there are none."""
     if unconfirmed is not None and (subject is not None or money.today != money.baseline):
-        yield statement("headline.unconfirmed", why=text.UNCONFIRMED[unconfirmed])
+        yield statement("headline.unconfirmed", why=unconfirmed)
     for found in confirmations:
         yield _confirmation(found)
     if subject is not None and confirmations and subject.arm.label not in {c.label for c in confirmations}:
@@ -215,7 +238,7 @@ def _confirmation(found: Confirmed) -> Statement:
     """What the fresh rounds of one selected winner say; below the planned number of them only how many there are."""
     used = configuration_of(found.group, found.label)
     said: dict[str, Value] = {
-        "label": found.label, "against": found.against, "how": used.how, "claim": found.claim.value,
+        "label": found.label, "against": found.against, "how": used.manner, "claim": found.claim.value,
         "length": Quantity(found.group.shape.seq_len, Unit.TOKENS), "wanted": Quantity(found.wanted, Unit.COUNT),
         "rounds": Quantity(found.rounds, Unit.COUNT),
         "first": Quantity.of(found.speedup_first, Unit.TIMES), "speedup": Quantity.of(found.speedup_fresh, Unit.TIMES),
@@ -229,19 +252,18 @@ def _price_doubts(mechanisms: Sequence[ArmProjection], money: Money) -> Iterator
         yield statement("headline.priced_size")
 
 
-def _unmeasured(money: Money, subject: ArmProjection | None) -> Iterator[Statement]:
-    """What the decision would need and nobody measured."""
+def _unmeasured(
+    money: Money, subject: ArmProjection | None, at_objective: AtObjective | None
+) -> Iterator[Statement]:  # fmt: skip
+    """Servers at the objective, and what the decision would need and nobody measured."""
+    if at_objective is not None:
+        kept = None if money.baseline is None else money.baseline.label
+        yield from objective_view.sentences(at_objective, kept, None if subject is None else subject.arm.label)
     needs_quality = subject is not None and not subject.arm.exact
     quality = needs_quality and subject is not None and subject.quality_status is QualityStatus.NOT_MEASURED
-    objective = _objective(money.demand.objective) if money.demand and money.demand.objective else None
-    if objective:
+    objective = str(money.demand.objective) if money.demand and money.demand.objective else None
+    if objective and at_objective is None:
         key = "headline.unmeasured_both" if quality else "headline.unmeasured_objective"
         yield statement(key, objective=objective)
     elif quality:
         yield statement("headline.unmeasured_quality")
-
-
-def _objective(objective: ServiceObjective) -> str:
-    """A latency objective as it was stated: "p99 ≤ 250 ms"."""
-    stated = (("p50", objective.p50_ms), ("p95", objective.p95_ms), ("p99", objective.p99_ms))
-    return ", ".join(f"{name} ≤ {limit_ms} ms" for name, limit_ms in stated if limit_ms is not None)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from castbench.cost.spec import ArmProjection, Configuration, Price
+from castbench.cost.outlook_nouns import Electricity, Outlook, Rented
+from castbench.cost.spec import ArmProjection, Configuration, Price, Savings, Waterfall
 from castbench.plan import Arm, Group
 from castbench.records import BatchSearch, Caveat, Environment, Purpose, RunEnd, Status
 from castbench.said import Statement
 from castbench.stats import Estimate, Verdict
-from castbench.workload.spec import Demand, LengthDistribution, Regime, SamplingMode
+from castbench.workload.spec import Currency, Demand, LengthDistribution, Regime, SamplingMode
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,16 +176,112 @@ class RunFacts:
 
 @dataclass(frozen=True, slots=True)
 class Money:
-    """What the projection stands on; `missing` says in a sentence why there is no money figure."""
+    """What the projection stands on.
+
+    missing    why there is no money figure; None where there is
+    currency   what amounts are given in besides US dollars
+    """
 
     today: Configuration | None
     baseline: Configuration | None
     price: Price | None
     demand: Demand | None
     mix: LengthDistribution
-    missing: str | None
+    missing: Statement | None
     ceiling: Estimate | None
     module_ceiling: Estimate | None
+    currency: Currency | None = None
+    savings: Savings | None = None
+
+    @property
+    def waterfall(self) -> Waterfall | None:
+        """The steps from today; None where today was not measured."""
+        return self.savings.waterfall if self.savings else None
+
+
+@dataclass(frozen=True, slots=True)
+class SizedArm:
+    """One mechanism's whole servers at the objective, by replay; None: no number keeps it, and `reason` says why.
+
+    latencies_s      (share, seconds) of the replayed requests with that many servers
+    load             work per second and replica
+    formula_servers  what a queueing formula says beside it
+    """
+
+    label: str
+    servers: int | None
+    cost_usd_per_hour: float | None
+    latencies_s: tuple[tuple[float, float | None], ...]
+    load: float | None
+    formula_servers: int | None
+    reason: Statement | None
+
+
+@dataclass(frozen=True, slots=True)
+class AtObjective:
+    """Servers that keep the profile's latency objective, of those mechanisms that the headline speaks of.
+
+    source    where the replayed traffic came from; None: made up from the rate
+    untested  why nothing was replayed, in a sentence; None where it was
+    """
+
+    objective: str
+    source: str | None
+    requests: int | None
+    rate_per_s: float | None
+    arms: tuple[SizedArm, ...]
+    untested: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class HowMeasured:
+    """How a run was measured, in numbers.
+
+    processes        worker processes of a shape, fewest to most
+    windows, steps   valid ones of all shapes, ceilings included
+    discarded        rounds done again, of `attempts`
+    looks            numbers of rounds at which the intervals were looked at, with `error` over all looks together
+    steps_at_best    steps of each mechanism in its best configuration, none of which failed
+    repeat_percent   slowdown of each against the baseline that a repeat of the same work shows in 2.5 % of cases
+    coverage         least share of tokens that were in a cluster, of mechanisms that say so
+    """
+
+    processes: tuple[int, int]
+    windows: int
+    steps: int
+    discarded: int
+    attempts: int
+    looks: tuple[int, ...]
+    error: float
+    confirm_rounds: int
+    steps_at_best: tuple[tuple[str, int], ...]
+    repeat_percent: tuple[tuple[str, float], ...]
+    coverage: tuple[tuple[str, float], ...]
+
+
+Claim = Literal["confirmed", "not_confirmed", "unclear", "not_measured"]
+"""What a run says of a published figure; unclear: its interval holds the figure, or there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedAgainst:
+    """CAST against one mechanism at one length: times as fast, and share of its peak memory; None: unknown."""
+
+    label: str | None
+    speedup: Estimate | None
+    memory_share: float | None
+    speed: Claim
+    memory: Claim
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedLength:
+    """A published claim beside what was measured at one shape: against the original attention and the fused one."""
+
+    label: str
+    group: Group
+    original: ClaimedAgainst
+    fused: ClaimedAgainst
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,3 +299,9 @@ class Report:
     assumptions: tuple[Statement, ...]
     caveats: tuple[CaveatNote, ...]
     reproduce: tuple[str, ...]
+    at_objective: AtObjective | None = None
+    outlook: Outlook | None = None
+    electricity: Electricity | None = None
+    rented: Rented | None = None
+    how: HowMeasured | None = None
+    claims: tuple[ClaimedLength, ...] = ()

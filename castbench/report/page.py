@@ -9,13 +9,24 @@ from collections.abc import Iterable, Iterator
 
 from castbench.cost.spec import ArmProjection, Recommendation
 from castbench.records import Caveat, Environment, GpuFacts
+from castbench.report import chart_view, text
 from castbench.report import format as fmt
-from castbench.report import text
 from castbench.report.blocks import Block, Bullets, Commands, Heading, Paragraph, Table
+from castbench.report.claims_page import claims
+from castbench.report.energy_money_page import electricity
+from castbench.report.figures import figure, is_rough
+from castbench.report.method_page import method
 from castbench.report.nouns import Money, Report, RunFacts
+from castbench.report.objective_page import objective
+from castbench.report.outlook_page import in_currency, outlook
+from castbench.report.plan_page import introduction
+from castbench.report.quality_page import quality
+from castbench.report.risks_page import risks
+from castbench.report.savings_page import headroom, savings
 from castbench.report.shapes_page import column, energy, memory, no_energy, optional, shapes
+from castbench.report.trim import first_cases, rest
 from castbench.report.view import replicas_estimate
-from castbench.said import Quantity, Statement, Unit, statement
+from castbench.said import Quantity, Statement, Unit, Value, statement
 from castbench.units import mib
 
 _SAID_ABOVE = (Caveat.CPU_RUN, Caveat.FAKE_DEVICE, Caveat.WRONG_DEVICE, Caveat.ENERGY_UNMEASURED)
@@ -25,20 +36,36 @@ _SWITCH = {True: "switch.on", False: "switch.off"}
 _LOCKED = {True: "clocks.locked", False: "clocks.free"}
 
 
-def of_report(report: Report) -> tuple[Block, ...]:
-    """The page of a report, in the order of reading."""
+def of_report(report: Report, *, most_cases: int | None = None) -> tuple[Block, ...]:
+    """The page of a report, in the order of reading; at most `most_cases` rows of cases, where that is given."""
+    groups, left_out = first_cases(report.groups, most_cases)
     return (
         _title(report.run),
         *(Paragraph(text.say(said), "warning") for said in report.warnings),
         *(Paragraph(text.say(said), "lead") for said in report.headline),
+        *in_currency(report),
         *_summary(report),
+        *chart_view.by_cost(report),
+        *savings(report),
         *_listed("use", (_use(arm) for arm in report.mechanisms)),
+        *objective(report.at_objective),
+        *outlook(report),
+        *electricity(report),
+        *quality(report),
         *_listed("ceilings", (text.say(said) for said in report.ceilings)),
-        *shapes(report.groups),
-        *energy(report.groups),
-        *memory(report.groups),
+        *chart_view.split(report),
+        *chart_view.over_length(report),
+        *shapes(groups),
+        *energy(groups),
+        *memory(groups),
+        *headroom(report),
+        *rest(left_out, report.run),
+        *claims(report),
+        *introduction(report),
+        *risks(report),
         *_listed("assumptions", (text.say(said) for said in report.assumptions)),
         *_listed("caveats", _caveats(report)),
+        *method(report),
         *_listed("environment", _environment(report.run)),
         Heading(text.HEADINGS["reproduce"]),
         Commands(report.reproduce),
@@ -48,7 +75,7 @@ def of_report(report: Report) -> tuple[Block, ...]:
 def _title(run: RunFacts) -> Heading:
     """The page's title, with the profile's name where it has one."""
     key = "report" if run.profile_name else "report.nameless"
-    return Heading(text.HEADINGS[key].format(profile=run.profile_name), 1)
+    return Heading(text.heading(key, profile=run.profile_name), 1)
 
 
 def _listed(heading: str, items: Iterable[str]) -> Iterator[Block]:
@@ -63,9 +90,9 @@ def _summary(report: Report) -> Iterator[Block]:
     """The table by mechanism; without money only what was measured."""
     with_money = report.money.missing is None
     yield Heading(text.HEADINGS["summary" if with_money else "summary.speed"])
-    baseline, kept_label = report.money.baseline, _kept_label(report.mechanisms, report.money)
+    baseline, stays = report.money.baseline, kept_label(report.mechanisms, report.money)
     rows = tuple(
-        _summary_row(arm, baseline is not None and arm.configuration == baseline, arm.arm.label == kept_label)
+        _summary_row(arm, baseline is not None and arm.configuration == baseline, arm.arm.label == stays)
         for arm in report.mechanisms
     )
     names = ("label", "cost", "saving", "speedup", "probability", "memory", "recommendation")
@@ -74,19 +101,14 @@ def _summary(report: Report) -> Iterator[Block]:
     marked = tuple(i for i, arm in enumerate(report.mechanisms) if arm.recommendation.value in ("PILOT", "ROLL-OUT"))
     yield Table(columns, tuple(tuple(row[i] for i in kept) for row in rows), marked)
     if baseline is not None:
-        has_ranges = not all(_is_rough(arm) for arm in report.mechanisms if arm.configuration is not None)
+        has_ranges = not all(is_rough(arm) for arm in report.mechanisms if arm.configuration is not None)
         note = text.WORDS["summary.note" if has_ranges else "summary.unranged"]
-        yield Paragraph(note.format(baseline=baseline), "note")
-    if any(_is_rough(arm) for arm in report.mechanisms):
+        yield Paragraph(note.format(baseline=text.say(baseline.said)), "note")
+    if any(is_rough(arm) for arm in report.mechanisms):
         yield Paragraph(text.WORDS["summary.rough"], "note")
 
 
-def _is_rough(arm: ArmProjection) -> bool:
-    """Whether an arm's figures rest on too few rounds for a verdict and a valid range."""
-    return Caveat.FEW_ROUNDS in arm.caveats
-
-
-def _kept_label(mechanisms: Iterable[ArmProjection], money: Money) -> str | None:
+def kept_label(mechanisms: Iterable[ArmProjection], money: Money) -> str | None:
     """The label that KEEP is said of: today's, unless something exact is to take its place first."""
     kept = money.today or money.baseline
     replaced = any(arm.recommendation is Recommendation.TUNE_FIRST for arm in mechanisms)
@@ -95,31 +117,22 @@ def _kept_label(mechanisms: Iterable[ArmProjection], money: Money) -> str | None
 
 def _summary_row(arm: ArmProjection, is_baseline: bool, is_kept: bool) -> tuple[str, ...]:
     """Cells of the summary; the baseline saves nothing against itself, and rough figures have no range."""
-    is_rough = _is_rough(arm)
-    probability = None if is_baseline or is_rough else arm.probability_saving_positive
+    rough = is_rough(arm)
+    probability = None if is_baseline or rough else arm.probability_saving_positive
     return (
         arm.arm.label,
-        _figure(Quantity.of(arm.cost_usd_per_hour, Unit.USD_PER_HOUR), is_rough, ranged=False),
+        figure(Quantity.of(arm.cost_usd_per_hour, Unit.USD_PER_HOUR), rough=rough, ranged=False),
         text.WORDS["baseline"]
         if is_baseline
-        else _figure(Quantity.of(arm.saving_usd_per_hour, Unit.USD_PER_HOUR), is_rough),
-        _figure(Quantity.of(arm.speedup, Unit.TIMES), is_rough and not is_baseline),
+        else figure(Quantity.of(arm.saving_usd_per_hour, Unit.USD_PER_HOUR), rough=rough),
+        figure(Quantity.of(arm.speedup, Unit.TIMES), rough=rough and not is_baseline),
         fmt.value(optional(probability, Unit.PROBABILITY)),
         fmt.value(optional(None if arm.peak_memory_bytes is None else mib(arm.peak_memory_bytes), Unit.MIB)),
-        _advice(arm, is_kept),
+        advice(arm, is_kept),
     )
 
 
-def _figure(quantity: Quantity | None, is_rough: bool, *, ranged: bool = True) -> str:
-    """A cell with its range; a rough one is a marked point."""
-    if quantity is None:
-        return fmt.NOTHING
-    if is_rough:
-        return text.ROUGH + fmt.value(Quantity(quantity.value, quantity.unit))
-    return fmt.spread(quantity, unit=False) if ranged else fmt.value(quantity)
-
-
-def _advice(arm: ArmProjection, is_kept: bool) -> str:
+def advice(arm: ArmProjection, is_kept: bool) -> str:
     """What to do; KEEP only where something runs today that can be kept, so that nobody keeps a rival."""
     idle = arm.recommendation is Recommendation.KEEP and not is_kept
     return fmt.NOTHING if arm.configuration is None or idle else arm.recommendation.value
@@ -131,24 +144,27 @@ def _use(arm: ArmProjection) -> str:
     if arm.interpolation_error is not None:
         error = Quantity(abs(arm.interpolation_error) * 100, Unit.PERCENT)
         sentences.append(text.say(statement("use.interpolation", error=error)))
-    if _is_rough(arm):
+    if is_rough(arm):
         sentences.append(text.say(statement("use.rough")))
     if arm.arm.params:
-        parameters = ", ".join(f"{name}={value}" for name, value in arm.arm.params if value is not None)
+        parameters = text.named(f"{name}={value}" for name, value in arm.arm.params if value is not None)
         sentences.append(text.say(statement("use.parameters", parameters=parameters)))
-    return " ".join(sentences)
+    return text.WORDS["space"].join(sentences)
 
 
 def _use_configuration(arm: ArmProjection) -> str:
     """The configuration with its servers, or why there is none."""
     if arm.configuration is None:
-        return text.say(statement("use.none", label=arm.arm.label, reason=(arm.reason or "").rstrip(". ") or None))
+        return text.say(statement("use.none", label=arm.arm.label, reason=arm.reason))
     tokens_cost = Quantity.of(arm.usd_per_million_tokens, Unit.USD_PER_MILLION_TOKENS)
-    said = {"configuration": str(arm.configuration), "verdict": arm.verdict.value, "tokens_cost": tokens_cost}
+    said: dict[str, Value] = {
+        "configuration": arm.configuration.said, "verdict": arm.verdict.value, "tokens_cost": tokens_cost,
+    }  # fmt: skip
     if arm.replicas is None or arm.utilization is None:
         return text.say(statement("use.speed" if tokens_cost is None else "use.tokens", **said))
     replicas = Quantity.of(replicas_estimate(arm), Unit.COUNT)
     busy = Quantity(arm.utilization * 100, Unit.PERCENT)
+    said["full_cost"] = Quantity.of(arm.usd_per_million_tokens_full_load, Unit.USD_PER_MILLION_TOKENS)
     key = "use.unpriced" if tokens_cost is None else "use.servers"
     return text.say(statement(key, replicas=replicas, utilization=busy, **said))
 
@@ -168,13 +184,14 @@ def _environment(run: RunFacts) -> Iterator[str]:
     """The run, the machine and the software."""
     here = run.environment
     named = run.profile_name or run.profile_source
-    source = "" if run.profile_source == named else f" ({run.profile_source})"
+    source = "" if run.profile_source == named else text.word("path", path=run.profile_source)
     facts = [
         statement("run.identity", run_id=run.run_id, created_at=run.created_at, profile=named, source=source),
         statement(
-            "run.scope", scope=run.scope, phase=run.phase, dtype=run.dtype, regimes=", ".join(run.regimes)
+            "run.scope", scope=run.scope, phase=run.phase, dtype=run.dtype,
+            regimes=tuple(statement("regime", regime=regime) for regime in run.regimes),
         ),
-        *([statement("run.windows", mode=text.MODES[run.mode])] if here.device.startswith("cuda") else []),
+        *([statement("run.windows", mode=run.mode)] if here.device.startswith("cuda") else []),
         statement("run.device", device_name=here.device_name, device=here.device, host=here.host, os=here.os),
         *([] if here.gpu is None else [_gpu(here.gpu)]),
         _threads(here),
@@ -200,10 +217,10 @@ def _gpu(gpu: GpuFacts) -> Statement:
 
 def _threads(here: Environment) -> Statement:
     """Threads, the cores they may run on, and what steers them."""
-    settings = ", ".join(f"{name}={value}" for name, value in here.thread_settings)
+    settings = text.named(f"{name}={value}" for name, value in here.thread_settings)
     return statement(
         "run.threads", threads=optional(here.threads, Unit.COUNT), settings=settings or text.WORDS["unbound"],
-        cores=None if here.affinity is None else ", ".join(map(str, here.affinity)),
+        cores=None if here.affinity is None else text.named(map(str, here.affinity)),
     )  # fmt: skip
 
 

@@ -8,16 +8,19 @@ import re
 from dataclasses import replace
 from pathlib import PurePath
 
-from castbench.cost.spec import ArmProjection
+from castbench.cost.outlook_nouns import Electricity, Outlook
+from castbench.cost.spec import ArmProjection, Change, Running, Savings, Waterfall
 from castbench.records import Environment
-from castbench.report import headline, view
+from castbench.report import headline, text, view
 from castbench.report.nouns import CaseRow, GroupTable, Report, RunFacts
-from castbench.said import Statement, Value, statement
+from castbench.said import Quantity, Statement, Value, Words, statement
 
 REDACTED = "[redacted]"
 _PATH = re.compile(r"(?<![\w$])(?:[A-Za-z]:)?[~.]{0,2}[/\\][^\s:'\",;()]+")
 _PROCESS = re.compile(r"\b(pids?|process(?:es)?|process ids?)([ =:]+)\d+(?:, \d+)*")
 _UUID = re.compile(r"\b(?:GPU|MIG)-(?:GPU-)?[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}(?:/\d+/\d+)?")
+_OF_OBSERVED = ("warning.bill", "warning.latency")
+"""Warnings that tell what the service takes."""
 _ABOUT_MONEY = re.compile(r"usd|\$|price", re.IGNORECASE)
 
 
@@ -31,11 +34,12 @@ def redact(report: Report) -> Report:
         report,
         run=run,
         groups=tuple(_group(table, secrets) for table in report.groups),
-        mechanisms=tuple(replace(arm, reason=_scrubbed(arm.reason, secrets)) for arm in report.mechanisms),
+        mechanisms=tuple(_arm(arm, secrets) for arm in report.mechanisms),
         assumptions=tuple(_statement(said, secrets, report.money.mix.source) for said in report.assumptions),
         warnings=tuple(_statement(said, secrets) for said in report.warnings),
         headline=tuple(_statement(said, secrets) for said in report.headline),
         reproduce=view.commands(run),
+        electricity=None if report.electricity is None else _electricity(report.electricity, secrets),
     )
     if _is_path(clean.money.mix.source):
         clean = replace(clean, money=replace(clean.money, mix=replace(clean.money.mix, source=REDACTED)))
@@ -43,6 +47,15 @@ def redact(report: Report) -> Report:
         unnamed = replace(demand, trace=replace(demand.trace, path=REDACTED))
         clean = replace(clean, money=replace(clean.money, demand=unnamed))
     return _without_money(clean) if _is_contract(report) else clean
+
+
+def _electricity(found: Electricity, secrets: tuple[str, ...]) -> Electricity:
+    """Energy without the price of electricity, which is a contract's, and without paths and names in reasons."""
+    arms = tuple(
+        replace(arm, usd_per_month=None, missing=None if arm.missing is None else _statement(arm.missing, secrets))
+        for arm in found.arms
+    )
+    return replace(found, terms=replace(found.terms, usd_per_kwh=None), arms=arms)
 
 
 def _is_contract(report: Report) -> bool:
@@ -75,6 +88,11 @@ def _file_name(source: str) -> str:
     return PurePath(source.replace("\\", "/")).name
 
 
+def _arm(arm: ArmProjection, secrets: tuple[str, ...]) -> ArmProjection:
+    """A projection whose reason names no path, no host and no id."""
+    return arm if arm.reason is None else replace(arm, reason=_statement(arm.reason, secrets))
+
+
 def _group(table: GroupTable, secrets: tuple[str, ...]) -> GroupTable:
     """A table whose reasons name no path, no host and no id."""
     discards = tuple(
@@ -94,10 +112,16 @@ def _row(row: CaseRow, secrets: tuple[str, ...]) -> CaseRow:
 def _statement(said: Statement, secrets: tuple[str, ...], lengths_source: str = "") -> Statement:
     """A statement whose texts name no path, no host and no id; the source of the lengths may be a relative path."""
 
+    def words(value: Words) -> Words:
+        if isinstance(value, Statement):
+            return _statement(value, secrets, lengths_source)
+        named = value.replace(lengths_source, REDACTED) if _is_path(lengths_source) else value
+        return _scrubbed(named, secrets) or ""
+
     def clean(value: Value) -> Value:
-        if not isinstance(value, str):
-            return value
-        return _scrubbed(value.replace(lengths_source, REDACTED) if _is_path(lengths_source) else value, secrets)
+        if isinstance(value, tuple):
+            return tuple(words(one) for one in value if not isinstance(one, Quantity)) or value
+        return value if value is None or isinstance(value, Quantity) else words(value)
 
     return Statement(said.key, tuple((name, clean(value)) for name, value in said.values))
 
@@ -107,11 +131,11 @@ def _is_path(source: str) -> bool:
     return "/" in source or "\\" in source or PurePath(source).suffix != ""
 
 
-def _scrubbed(text: str | None, secrets: tuple[str, ...]) -> str | None:
+def _scrubbed(words: str | None, secrets: tuple[str, ...]) -> str | None:
     """Text without anything that looks like a path or the id of a GPU or process, and without these names."""
-    if text is None:
+    if words is None:
         return None
-    scrubbed = _UUID.sub(REDACTED, text)  # before paths: the id of a MIG instance has slashes
+    scrubbed = _UUID.sub(REDACTED, words)  # before paths: the id of a MIG instance has slashes
     scrubbed = _PROCESS.sub(rf"\1\2{REDACTED}", _PATH.sub(REDACTED, scrubbed))
     for name in secrets:
         scrubbed = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", REDACTED, scrubbed)
@@ -122,23 +146,61 @@ def _without_money(report: Report) -> Report:
     """No amount of money anywhere; the headline is said anew from what is left."""
     missing = statement("warning.money_redacted")
     mechanisms = tuple(_unpriced(arm) for arm in report.mechanisms)
-    money = replace(report.money, price=None, missing=REDACTED)
+    missing_money, savings = statement("no_money.redacted"), _unpriced_savings(report.money.savings)
+    money = replace(report.money, price=None, missing=missing_money, savings=savings)
     kept = tuple(said for said in report.assumptions if not _tells_money(said))
     said = headline.sentences(mechanisms, money, report.groups, report.run, report.confirmations)
     return replace(
-        report, mechanisms=mechanisms, money=money, assumptions=kept, warnings=(*report.warnings, missing),
-        headline=tuple(s for s in said if s.key != "headline.no_money"),
+        report, mechanisms=mechanisms, money=money, assumptions=kept,
+        warnings=(*(said for said in report.warnings if said.key not in _OF_OBSERVED), missing),
+        headline=tuple(s for s in said if s.key != "headline.no_money"), rented=None,
+        outlook=None if report.outlook is None else _unpriced_outlook(report.outlook),
+    )  # fmt: skip
+
+
+def _unpriced_outlook(ahead: Outlook) -> Outlook:
+    """What lies ahead without amounts: one-off costs and months would give the price away, servers do not."""
+    years = ahead.growth.years if ahead.growth else ()
+    bare = tuple(
+        replace(year, baseline_cost_usd_per_hour=None, cost_usd_per_hour=None, saving_usd_per_hour=None)
+        for year in years
+    )
+    return replace(
+        ahead, break_even=None, sensitivity=(), growth=replace(ahead.growth, years=bare) if ahead.growth else None,
+        next_measurement=replace(ahead.next_measurement, usd=None),
     )  # fmt: skip
 
 
 def _tells_money(said: Statement) -> bool:
     """Whether an assumption is about the price."""
-    return any(isinstance(value, str) and _ABOUT_MONEY.search(value) is not None for _, value in said.values)
+    return _ABOUT_MONEY.search(text.in_english(said) or "") is not None
+
+
+def _unpriced_savings(savings: Savings | None) -> Savings | None:
+    """Steps without amounts of money, and nothing of the bill that was observed."""
+    if savings is None:
+        return None
+    found = savings.waterfall
+    if found is not None:
+        steps = tuple(replace(s, to=_unpriced_run(s.to), change=_unpriced_change(s.change)) for s in found.steps)
+        today, tuned, total = _unpriced_run(found.today), _unpriced_change(found.tuned), _unpriced_change(found.total)
+        found = Waterfall(today, steps, tuned, total)
+    return replace(savings, waterfall=found, observed=None, range_parts=None)
+
+
+def _unpriced_run(running: Running) -> Running:
+    """A configuration without its cost."""
+    return replace(running, cost_usd_per_hour=None)
+
+
+def _unpriced_change(change: Change) -> Change:
+    """A change without amounts of money; servers, percentages and probabilities stay."""
+    return replace(change, saving_usd_per_hour=None, cash_saving_usd_per_hour=None)
 
 
 def _unpriced(arm: ArmProjection) -> ArmProjection:
     """A projection without amounts of money; servers, percentages and probabilities stay."""
     return replace(
         arm, usd_per_million_tokens=None, cost_usd_per_hour=None, saving_usd_per_hour=None,
-        cash_saving_usd_per_hour=None,
+        cash_saving_usd_per_hour=None, usd_per_million_tokens_full_load=None,
     )  # fmt: skip

@@ -11,7 +11,8 @@ from castbench.plain import to_plain
 from castbench.report import format as fmt
 from castbench.report import json_report, text
 from castbench.report.blocks import Block, Bullets, Column, Heading, Paragraph, Table
-from castbench.report.capacity_page import way_words
+from castbench.report.capacity_page import way_said
+from castbench.report.catalogue import speaking
 from castbench.said import Quantity, Statement, Unit, statement
 
 SCHEMA = 1
@@ -43,6 +44,7 @@ def page(report: RehearsalReport) -> tuple[Block, ...]:
     )
 
 
+@speaking("en")
 def as_json(report: RehearsalReport) -> bytes:
     """Everything unrounded, keys in a fixed order."""
     warnings = [json_report.said(one) for one in report.warnings]
@@ -67,16 +69,17 @@ def signature(rehearsal: Rehearsal) -> Statement:
     median, p99 = rehearsal.at(0.5), rehearsal.at(0.99)
     return statement(
         "rehearsal.signature", date=rehearsal.session.created_at[:10], label=rehearsal.label,
-        way=way_words(rehearsal.policy), load=_percent(rehearsal.load), p50=_ms(median.observed_s),
+        way=way_said(rehearsal.policy), load=_percent(rehearsal.load), p50=_ms(median.observed_s),
         said_p50=_ms(median.predicted_s), p99=_ms(p99.observed_s), said_p99=_ms(p99.predicted_s),
-        error=_percent(p99.error), outcome=text.WORDS[_outcome(p99)],
+        error=_percent(p99.error), outcome=_outcome(p99),
     )  # fmt: skip
 
 
 def _alarms(found: Rehearsal) -> Iterator[Statement]:
     """What makes the rehearsal doubtful."""
     if found.session.differs:
-        yield statement("rehearsal.differs", what="; ".join(found.session.differs))
+        differs = tuple(statement("rehearsal.difference", what=what) for what in found.session.differs)
+        yield statement("rehearsal.differs", what=differs)
     if (found.session.waited_share or 0.0) > MOST_WAITED:
         yield statement("rehearsal.loaded", share=_percent(found.session.waited_share or 0.0))
 
@@ -91,7 +94,7 @@ def _served(report: RehearsalReport) -> Iterator[Statement]:
     found = report.rehearsal
     yield statement(
         "rehearsal.served", requests=Quantity(found.requests, Unit.COUNT), span=Quantity(found.span_s, Unit.SECONDS),
-        label=found.label, way=way_words(found.policy), regime=found.regime, rate=Quantity(found.rate_per_s, Unit.RATE),
+        label=found.label, way=way_said(found.policy), regime=found.regime, rate=Quantity(found.rate_per_s, Unit.RATE),
         load=_percent(found.load),
     )  # fmt: skip
     yield statement("rehearsal.poisson") if found.source is None else statement("rehearsal.source", source=found.source)
@@ -114,8 +117,9 @@ def _verdict(found: Rehearsal) -> Statement:
     if found.is_borne_out:
         return statement("rehearsal.borne_out", error=error)
     outside = [_name(one) for one in (found.at(0.5), found.at(0.99)) if not one.is_inside]
-    lies = "lies" if len(outside) == 1 else "lie"
-    return statement("rehearsal.not_borne_out", what=" and ".join(outside), lies=lies, error=error)
+    if len(outside) == 1:
+        return statement("rehearsal.not_borne_out", what=outside[0], error=error)
+    return statement("rehearsal.neither_borne_out", error=error)
 
 
 def _table(found: Rehearsal) -> Table:

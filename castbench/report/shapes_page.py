@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from castbench.plan import Group
-from castbench.records import Status
+from castbench.records import Purpose, Status
 from castbench.report import format as fmt
 from castbench.report import text
 from castbench.report.blocks import Block, Bullets, Column, Heading, Paragraph, Table
 from castbench.report.nouns import CaseRow, Discards, EnergyRow, GroupTable
-from castbench.said import Quantity, Unit, statement
+from castbench.said import Quantity, Unit, statement, together
 
 _WORDS = ("label", "recommendation", "verdict", "metric", "case")
+_DISCARDED: dict[tuple[Purpose, bool], str] = {
+    ("compare", False): "group.discarded", ("compare", True): "group.discarded_single",
+    ("confirm", False): "group.discarded_fresh", ("confirm", True): "group.discarded_fresh_single",
+}  # fmt: skip
+"""The sentence by what the rounds were for, and whether there was only one."""
 _REASONS_NAMED = 3
 """Reasons for discarding that are told before they are only counted."""
 
@@ -29,15 +34,17 @@ def optional(number: float | None, unit: Unit) -> Quantity | None:
 
 def shape_of(group: Group) -> str:
     """A shape in few characters, batch × tokens; the regime where it is not eager."""
-    regime = "" if group.regime == "eager" else f" {group.regime}"
-    return f"{group.shape.batch_size} × {group.shape.seq_len} {group.batching}{regime}"
+    regime = "" if group.regime == "eager" else f" {text.TERMS[group.regime]}"
+    return f"{group.shape.batch_size} × {group.shape.seq_len} {text.TERMS[group.batching]}{regime}"
 
 
 def shapes(groups: Sequence[GroupTable]) -> Iterator[Block]:
     """A table for every shape that has a number, and a line for those that have none for one reason."""
-    for table in groups:
-        if table.is_measured:
-            yield from _shape(table)
+    measured = [table for table in groups if table.is_measured]
+    if measured:
+        yield Heading(text.HEADINGS["shapes"])
+    for table in measured:
+        yield from _shape(table)
     empty = tuple(_unmeasured([table for table in groups if not table.is_measured]))
     if empty:
         yield Heading(text.HEADINGS["unmeasured"])
@@ -64,8 +71,8 @@ def no_energy(groups: Sequence[GroupTable], *, asked: bool) -> str | None:
     cases = [row for _, row in _with_energy_pass(groups)]
     if not cases or any(row.energy is not None for row in cases):
         return None
-    reasons = dict.fromkeys(row.energy_reason.rstrip(". ") for row in cases if row.energy_reason)
-    why = "; ".join(reasons) if asked else text.WORDS["energy.not_asked"]
+    reasons = dict.fromkeys(text.retell(row.energy_reason.rstrip(". ")) for row in cases if row.energy_reason)
+    why = text.WORDS["semicolon"].join(reasons) if asked else text.WORDS["energy.not_asked"]
     return text.say(statement("energy.none_because", why=why) if why else statement("energy.none"))
 
 
@@ -87,11 +94,10 @@ def _largest(group: Group, row: CaseRow) -> str:
     """The largest batch of a case that was searched for, in a sentence."""
     found = row.largest_batch
     assert found is not None
-    how = f"{group.batching}, {group.regime}"
     said = statement(
-        "memory.unlimited" if found.fails is None else "memory.largest", label=row.arm.label, how=how,
-        length=Quantity(group.shape.seq_len, Unit.TOKENS), fits=Quantity(found.fits, Unit.COUNT),
-        fails=optional(found.fails, Unit.COUNT),
+        "memory.unlimited" if found.fails is None else "memory.largest", label=row.arm.label,
+        batching=group.batching, regime=group.regime, length=Quantity(group.shape.seq_len, Unit.TOKENS),
+        fits=Quantity(found.fits, Unit.COUNT), fails=optional(found.fails, Unit.COUNT),
     )  # fmt: skip
     return text.say(said)
 
@@ -99,13 +105,11 @@ def _largest(group: Group, row: CaseRow) -> str:
 def _shape(table: GroupTable) -> Iterator[Block]:
     """The table of one shape, with a line for every row that has no number."""
     group = table.group
-    heading = text.HEADINGS["group.held_out" if group.held_out else "group"]
-    yield Heading(
-        heading.format(
-            batch_size=group.shape.batch_size, seq_len=group.shape.seq_len, batching=group.batching, regime=group.regime
-        ),
-        3,
-    )
+    heading = text.heading(
+        "group.held_out" if group.held_out else "group", batch_size=str(group.shape.batch_size),
+        seq_len=str(group.shape.seq_len), batching=group.batching, regime=group.regime,
+    )  # fmt: skip
+    yield Heading(heading, 3)
     columns = tuple(map(column, ("label", "latency", "mean", "speedup", "tokens", "memory", "verdict")))
     yield Table(columns, tuple(_case_cells(row) for row in table.rows))
     counts = [row.rounds for row in table.rows if row.rounds]
@@ -115,7 +119,7 @@ def _shape(table: GroupTable) -> Iterator[Block]:
     yield from (Paragraph(_discarded(found), "note") for found in table.discards)
     told = [row for row in table.rows if row.status is not Status.OK or row.reason]
     if told:
-        yield Bullets(tuple(f"{row.arm.label}: {_why(row)}" for row in told))
+        yield Bullets(tuple(text.word("of", whom=row.arm.label, what=_why(row)) for row in told))
 
 
 def _unmeasured(tables: Sequence[GroupTable]) -> Iterator[str]:
@@ -134,7 +138,7 @@ def _unmeasured(tables: Sequence[GroupTable]) -> Iterator[str]:
             "group.unmeasured", length=lengths, batch_size=Quantity(group.shape.batch_size, Unit.COUNT),
             batching=group.batching, regime=group.regime, reasons=str(reasons),
         )  # fmt: skip
-        yield ". ".join([text.say(line), *map(text.ended, ended)]) + "".join(f". {said}" for said in discards)
+        yield text.WORDS["full_stop"].join([text.say(line), *map(text.ended, ended), *discards])
 
 
 def _reasons(rows: Sequence[CaseRow]) -> str:
@@ -143,33 +147,34 @@ def _reasons(rows: Sequence[CaseRow]) -> str:
     for row in rows:
         by_reason.setdefault(_why(row), []).append(row.arm.label)
     if len(by_reason) == 1:
-        return f"all mechanisms {next(iter(by_reason))}"
-    return "; ".join(f"{', '.join(labels)} {why}" for why, labels in by_reason.items())
+        return text.say(statement("group.all", why=next(iter(by_reason))))
+    told = (statement("group.some", labels=text.named(labels), why=why) for why, labels in by_reason.items())
+    return text.WORDS["semicolon"].join(map(text.say, told))
 
 
 def _why(row: CaseRow) -> str:
     """A status with its reason."""
-    return f"{row.status.value}: {row.reason or fmt.NOTHING}"
+    return text.say(statement("group.status", status=row.status.value, reason=row.reason))
 
 
 def _discarded(found: Discards) -> str:
     """How many rounds were discarded, and why."""
     named = found.reasons[:_REASONS_NAMED]
     alone = len(found.reasons) == 1
-    told = [reason if alone else f"{times} × {reason}" for reason, times in named]
+    key = "group.discarded_reason" if alone else "group.discarded_times"
+    told = [statement(key, reason=reason, times=Quantity(times, Unit.COUNT)) for reason, times in named]
     if len(found.reasons) > len(named):
-        told.append(f"{len(found.reasons) - len(named)} more reasons")
+        told.append(statement("group.discarded_more", count=Quantity(len(found.reasons) - len(named), Unit.COUNT)))
     said = statement(
-        "group.discarded" if found.purpose == "compare" else "group.discarded_fresh",
-        count=Quantity(found.count, Unit.COUNT), attempts=Quantity(found.attempts, Unit.COUNT),
-        were="was" if found.count == 1 else "were", reasons="; ".join(told),
+        _DISCARDED[found.purpose, found.count == 1], count=Quantity(found.count, Unit.COUNT),
+        attempts=Quantity(found.attempts, Unit.COUNT), reasons=together(told),
     )  # fmt: skip
     return text.say(said)
 
 
 def _case_cells(row: CaseRow) -> tuple[str, ...]:
     """Cells of one case; the status stands in the verdict's place where there is no verdict."""
-    verdict = row.verdict.value if row.verdict is not None and row.rounds else row.status.value
+    verdict = row.verdict.value if row.verdict is not None and row.rounds else text.TERMS[row.status]
     return (
         row.arm.label,
         fmt.spread(Quantity.of(row.latency_ms, Unit.MS), unit=False),
@@ -207,8 +212,7 @@ def _energy_notes(found: Sequence[EnergyRow]) -> Iterator[Block]:
         alike = [row for row in found if (row.source, row.scope) == (source, scope)]
         idle = [row.idle_w for row in alike if row.idle_w is not None]
         said = statement(
-            "energy.source", source=text.ENERGY_SOURCES.get(source, source), scope=text.ENERGY_SCOPES.get(scope, scope),
-            idle=_range(idle, Unit.WATTS),
+            "energy.source", source=source, scope=scope, idle=_range(idle, Unit.WATTS),
         )  # fmt: skip
         yield Paragraph(text.say(said), "note")
     apart = [100 * (1 + row.disagreement) for row in found if row.disagreement is not None]
@@ -226,10 +230,10 @@ def _missing(cases: Sequence[tuple[Group, CaseRow]]) -> Iterator[str]:
     """Cases without energy, by reason."""
     by_reason: dict[str, list[str]] = {}
     for group, row in cases:
-        by_reason.setdefault((row.energy_reason or "no reason is known").rstrip(". "), []).append(
-            f"{row.arm.label} ({shape_of(group)})"
+        by_reason.setdefault((row.energy_reason or text.WORDS["no_reason"]).rstrip(". "), []).append(
+            text.say(statement("configuration", label=row.arm.label, how=shape_of(group)))
         )
-    return (text.say(statement("energy.missing", cases=", ".join(c), why=why)) for why, c in by_reason.items())
+    return (text.say(statement("energy.missing", cases=text.named(c), why=why)) for why, c in by_reason.items())
 
 
 def _memory_cells(group: Group, row: CaseRow) -> tuple[str, ...]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from castbench.report.blocks import Block, Bullets, Chart, Commands, Heading, Paragraph, Table, Textual
+from castbench.report.blocks import Block, Bullets, Chart, Column, Commands, Heading, Paragraph, Table, Textual
+from castbench.report.line_breaks import broken
 from castbench.report.text import legible
 
 if TYPE_CHECKING:
@@ -16,7 +18,13 @@ if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
 _GAP = 2
+_INDENT = 2
 _NARROWEST_LABEL = 8
+_LABEL_BESIDE_FOLDS = 16
+"""Cells that are left to a label where other columns have to be folded all the same."""
+_MARKED = "bold green"
+_BREAKS = re.compile("[–～→]")
+"""Signs that a range may be broken behind."""
 _STYLES = {"plain": "", "warning": "bold red", "lead": "bold", "note": "dim"}
 
 
@@ -48,15 +56,15 @@ def _draw_block(console: Console, block: Textual) -> None:
     if isinstance(block, Heading):
         _heading(console, block)
     elif isinstance(block, Paragraph):
-        console.print(_styled(block.words, _STYLES[block.tone]))
+        console.print(_wrapped(block.words, console.width, _STYLES[block.tone]))
     elif isinstance(block, Bullets):
         for item in block.items:
-            console.print(_bullet(item))
+            console.print(_bullet(item, console.width))
     elif isinstance(block, Commands):
         for line in block.lines:
             console.print(_styled(f"  {line}", ""), soft_wrap=True)
     else:
-        console.print(_table(block, console.width))
+        _draw_table(console, block)
 
 
 def _heading(console: Console, heading: Heading) -> None:
@@ -73,38 +81,82 @@ def _styled(words: str, style: str) -> RenderableType:
     return Text(legible(words), style=style)
 
 
-def _bullet(item: str) -> RenderableType:
+def _wrapped(words: str, width: int, style: str = "") -> RenderableType:
+    """The same in lines that end where the script allows it."""
+    from rich.text import Text
+
+    return Text(broken(legible(words), width), style=style)
+
+
+def _bullet(item: str, width: int) -> RenderableType:
     """An item whose further lines stand under its first word."""
     from rich.table import Table as RichTable
 
     grid = RichTable.grid(padding=0)
-    grid.add_column(width=2)
+    grid.add_column(width=_INDENT)
     grid.add_column(overflow="fold")
-    grid.add_row(_styled("- ", "dim"), _styled(item, ""))
+    grid.add_row(_styled("- ", "dim"), _wrapped(item, width - _INDENT))
     return grid
 
 
-def _table(table: Table, width: int) -> RichTable:
-    """A table without frames: one rule under the headings, the flexible column cut to what is left."""
+def _draw_table(console: Console, table: Table) -> None:
+    """A table without frames: one rule under the headings, the flexible column cut to what is left.
+
+    Where that is not enough the widest columns are folded, so that no number is cut. Rows that fit are written as they
+    are, since laying out ten thousand takes seconds.
+    """
+    rows = [tuple(legible(cell) for cell in row) for row in table.rows]
+    wanted = _wanted(table, rows)
+    widths = _narrowed(table, wanted, console.width)
+    columns = list(zip(widths, table.columns, strict=True))
+    if any(cells < most and not column.flexible for most, (cells, column) in zip(wanted, columns, strict=True)):
+        folded = [[_folded(*each) for each in zip(row, columns, strict=True)] for row in rows]
+        console.print(_table(table, folded, widths))
+        return
+    console.print(_table(table, (), widths))
+    for index, row in enumerate(rows):
+        cells = (_padded(*each) for each in zip(row, widths, table.columns, strict=True))
+        console.out((" " * _GAP).join(cells), style=_MARKED if index in table.marked else None, highlight=False)
+
+
+def _padded(words: str, width: int, column: Column) -> str:
+    """Words in a cell of that width, their middle left out where they are longer."""
+    from rich.cells import cell_len
+
+    cut = _middle_cut(words, width)
+    room = " " * (width - cell_len(cut))
+    return room + cut if column.numeric else cut + room
+
+
+def _table(table: Table, rows: Sequence[Sequence[str]], widths: Sequence[int]) -> RichTable:
+    """The headings of a table with the rule under them, and these rows."""
     from rich.box import Box
     from rich.table import Table as RichTable
+    from rich.text import Text
 
-    rows = [tuple(legible(cell) for cell in row) for row in table.rows]
-    widths = _widths(table, rows, width)
     rule = Box("    \n    \n ── \n    \n    \n    \n    \n    \n")
     drawn = RichTable(box=rule, show_edge=False, pad_edge=False, padding=(0, _GAP - 1, 0, 0), header_style="bold")
     for column, cells in zip(table.columns, widths, strict=True):
         drawn.add_column(
             column.heading, justify="right" if column.numeric else "left", min_width=cells, max_width=cells,
-            no_wrap=not column.heading.count(" "), overflow="fold",
+            overflow="fold",
         )  # fmt: skip
     for index, row in enumerate(rows):
-        cut = [_middle_cut(cell, cells) for cell, cells in zip(row, widths, strict=True)]
-        drawn.add_row(*(_styled(cell, "") for cell in cut), style="bold green" if index in table.marked else None)
+        drawn.add_row(*map(Text, row), style=_MARKED if index in table.marked else None)
     return drawn
 
 
-def _widths(table: Table, rows: Sequence[tuple[str, ...]], width: int) -> list[int]:
+def _folded(words: str, place: tuple[int, Column]) -> str:
+    """Words in a narrow column: a label loses its middle, a range is broken behind its sign."""
+    from rich.cells import cell_len
+
+    width, column = place
+    if column.flexible:
+        return _middle_cut(words, width)
+    return words if cell_len(words) <= width else _BREAKS.sub(r"\g<0>\n", words)
+
+
+def _wanted(table: Table, rows: Sequence[tuple[str, ...]]) -> list[int]:
     """Cells of each column: what its widest cell and the longest word of its heading need."""
     from rich.cells import cell_len
 
@@ -112,11 +164,24 @@ def _widths(table: Table, rows: Sequence[tuple[str, ...]], width: int) -> list[i
     for index, column in enumerate(table.columns):
         heading = max((cell_len(word) for word in column.heading.split()), default=0)
         wanted.append(max([heading, *(cell_len(row[index]) for row in rows)]))
-    excess = sum(wanted) + _GAP * (len(wanted) - 1) - width
+    return wanted
+
+
+def _narrowed(table: Table, wanted: Sequence[int], width: int) -> list[int]:
+    """Cells of each column in so wide a terminal: flexible ones give way first, then whichever is the widest."""
+    widths = list(wanted)
+    excess = sum(widths) + _GAP * (len(widths) - 1) - width
+    room = sum(max(0, w - _NARROWEST_LABEL) for w, column in zip(widths, table.columns, strict=True) if column.flexible)
+    narrowest = _NARROWEST_LABEL if room >= excess else _LABEL_BESIDE_FOLDS
     for index, column in enumerate(table.columns):
         if column.flexible and excess > 0:
-            wanted[index] = max(_NARROWEST_LABEL, wanted[index] - excess)
-    return wanted
+            before = widths[index]
+            widths[index] = min(before, max(narrowest, before - excess))
+            excess -= before - widths[index]
+    for _ in range(excess):
+        widest = widths.index(max(widths))
+        widths[widest] = max(_NARROWEST_LABEL, widths[widest] - 1)
+    return widths
 
 
 def _middle_cut(words: str, width: int) -> str:

@@ -5,28 +5,37 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 
-from castbench.cost.spec import ArmProjection, Configuration, Projection
+from castbench.cost.observed import is_contradicted
+from castbench.cost.spec import ArmProjection, Configuration, Projection, Savings
 from castbench.cost.surface import configuration_of
 from castbench.findings import paired_log_ratio
 from castbench.records import Caveat, RunRecord
 from castbench.report import headline
-from castbench.report.nouns import CaseRow, CaveatNote, GroupTable, Money, Report, RunFacts
+from castbench.report.claims_view import claims_check
+from castbench.report.method_view import how_measured
+from castbench.report.nouns import AtObjective, CaseRow, CaveatNote, GroupTable, Money, Report, RunFacts
 from castbench.report.rows import confirmed_rows, group_tables
-from castbench.said import Quantity, Statement, Unit, statement
+from castbench.said import Quantity, Statement, Unit, Words, statement
 from castbench.stats import Estimate, Verdict, judge
+from castbench.units import ms
+from castbench.workload.spec import Currency
 
 _NO_ENDS: tuple[int | None, int | None] = (None, None)
 
 
-def build(record: RunRecord, projection: Projection) -> Report:
-    """The report of a run: pure, every number unrounded."""
-    run, money, fresh = run_facts(record), _money(projection), confirmed_rows(record)
+def build(record: RunRecord, projection: Projection, at_objective: AtObjective | None = None) -> Report:
+    """The report of a run: pure, every number unrounded. `at_objective`: what a replay says, where one was made."""
+    run, fresh = run_facts(record), confirmed_rows(record)
+    money = _money(projection, record.header.economics.currency)
     mechanisms = tuple(arm for arm in projection.arms if arm.arm.role != "ceiling")
     groups = group_tables(record)
     return Report(
         run=run,
-        warnings=tuple(warnings(run, is_wrong_device=any(Caveat.WRONG_DEVICE in arm.caveats for arm in mechanisms))),
-        headline=headline.sentences(mechanisms, money, groups, run, fresh),
+        warnings=(
+            *warnings(run, is_wrong_device=any(Caveat.WRONG_DEVICE in arm.caveats for arm in mechanisms)),
+            *_contradictions(money.savings),
+        ),
+        headline=headline.sentences(mechanisms, money, groups, run, fresh, at_objective),
         mechanisms=mechanisms,
         money=money,
         ceilings=tuple(_ceilings(record, mechanisms, money, groups)),
@@ -35,6 +44,12 @@ def build(record: RunRecord, projection: Projection) -> Report:
         assumptions=tuple(_assumptions(record, run, projection, groups)),
         caveats=caveat_notes(mechanisms, groups),
         reproduce=commands(run),
+        at_objective=at_objective,
+        outlook=projection.outlook,
+        electricity=projection.electricity,
+        rented=projection.rented,
+        how=how_measured(record, mechanisms),
+        claims=claims_check(record),
     )
 
 
@@ -84,11 +99,12 @@ def _why_unconfirmed(record: RunRecord) -> str | None:
     return "nothing-to-choose" if record.ended.complete else "budget"
 
 
-def _money(projection: Projection) -> Money:
+def _money(projection: Projection, currency: Currency | None) -> Money:
     """What the projection stands on."""
     return Money(
         projection.today, projection.baseline, projection.price, projection.demand, projection.mix,
-        projection.money_missing, projection.ceiling, projection.module_ceiling,
+        projection.money_missing, projection.ceiling, projection.module_ceiling, currency,
+        projection.savings,
     )  # fmt: skip
 
 
@@ -106,6 +122,20 @@ def warnings(run: RunFacts, *, is_wrong_device: bool) -> Iterator[Statement]:
         yield statement("warning.budget")
     for what in run.damage:
         yield statement("warning.damage", what=what)
+
+
+def _contradictions(savings: Savings | None) -> Iterator[Statement]:
+    """What cannot be: a model of today that needs more than is observed."""
+    found = savings.observed if savings else None
+    if found is None:
+        return
+    if is_contradicted(found.bill_explained):
+        yield statement("warning.bill", explained=Quantity.of(found.bill_explained, Unit.PERCENT, 100.0))
+    if is_contradicted(found.latency_explained) and found.stated.p50_ms is not None:
+        yield statement(
+            "warning.latency", model=Quantity.of(found.p50_s, Unit.MS, ms(1.0)),
+            observed=Quantity(found.stated.p50_ms, Unit.MS),
+        )  # fmt: skip
 
 
 def _ceilings(
@@ -139,7 +169,7 @@ def _limits(
         yield statement("ceiling.noisy")
     else:
         for key, limit in known:
-            yield statement(key, speedup=Quantity.of(limit, Unit.TIMES), baseline=str(baseline))
+            yield statement(key, speedup=Quantity.of(limit, Unit.TIMES), baseline=baseline.said)
 
 
 def _fewest_rounds(groups: Iterable[GroupTable], used: Configuration) -> int | None:
@@ -173,27 +203,26 @@ def _crossover(record: RunRecord, arm: ArmProjection, baseline: Configuration) -
     return statement(key, **said, **tokens)
 
 
-def _undetermined(record: RunRecord, label: str, baseline: Configuration) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _undetermined(record: RunRecord, label: str, baseline: Configuration) -> Iterator[tuple[Words, tuple[int, ...]]]:
     """Lengths at batch 1, in the baseline's regime, at which nothing is shown, by what stands there instead of a
     verdict, ascending.
     """
     plan = record.header.plan
-    found: dict[str, list[int]] = {}
+    found: dict[str | None, list[int]] = {}
     for group in sorted(plan.groups, key=lambda group: group.shape.seq_len):
         if (group.shape.batch_size, group.regime) == (1, baseline.regime) and not group.held_out:
             ratio = paired_log_ratio(record.rounds_of(group.key), label, baseline.label, plan)
             verdict = None if ratio is None else judge(ratio, plan.sampling.same_within)
             if verdict in (None, Verdict.UNCLEAR):
-                found.setdefault("no measurement" if verdict is None else verdict.value, []).append(group.shape.seq_len)
-    return ((why, tuple(lengths)) for why, lengths in found.items())
+                found.setdefault(verdict and verdict.value, []).append(group.shape.seq_len)
+    return ((why or statement("no_measurement"), tuple(lengths)) for why, lengths in found.items())
 
 
 def _assumptions(
     record: RunRecord, run: RunFacts, projection: Projection, groups: Iterable[GroupTable]
 ) -> Iterator[Statement]:
     """What the money stands on, in the words of the money stage, and what the verdicts mean."""
-    for sentence in projection.assumptions:
-        yield statement("verbatim", text=sentence)
+    yield from projection.assumptions
     margin = Quantity(run.same_within * 100, Unit.PERCENT)
     yield statement("assumption.margin", baseline=run.baseline_label, margin=margin)
     rules = record.header.plan.analysis

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -36,19 +36,35 @@ from castbench.errors import InputError, Problem
 from castbench.workload.choices import LONGEST_LABEL, MOST_MECHANISMS, read_choices
 from castbench.workload.length_file import MAX_TOKENS, read_length_file
 from castbench.workload.lengths import from_quantiles, from_shares
-from castbench.workload.scalars import Digest, Kind, Line, Name, Number, Switch, Whole, Word
+from castbench.workload.scalars import (
+    Between,
+    CurrencyCode,
+    Digest,
+    Kind,
+    Line,
+    Name,
+    Number,
+    Switch,
+    Whole,
+    Word,
+)
 from castbench.workload.shipped import find_profile
 from castbench.workload.spec import (
     Batching,
+    Currency,
     Demand,
     Dtype,
+    ElectricityTerms,
     LengthDistribution,
     MechanismChoice,
     ModelSpec,
+    Observed,
+    OneOffCosts,
     OwnedHardware,
     Phase,
     PriceChoice,
     Regime,
+    RunningToday,
     SamplingMode,
     SamplingPolicy,
     Scope,
@@ -68,6 +84,7 @@ DEFAULT_BASELINE = "sdpa"
 PRICE_PLANS = ("on_demand", "spot", "reserved")
 DEFAULT_VOCAB_SIZE = 30522
 """The vocabulary of BERT's word pieces, which most served encoders share."""
+_EAGER: Regime = "eager"
 FFN_FACTOR = 4
 """Width of the feed-forward layer over the model's, as in the original Transformer."""
 
@@ -183,6 +200,7 @@ _Usd = Annotated[float, _Is(Number(1e5, "a price in USD above 0"))]
 _Share = Annotated[float, _Is(Number(1, "a share above 0 and at most 1"))]
 _Ratio = Annotated[float, _Is(Number(0.5, "a ratio above 0 and at most 0.5"))]
 _Milliseconds = Annotated[float, _Is(Number(1e7, unit="ms"))]
+_Once = Annotated[float, _Is(Between(0, 1e9, "an amount in USD of at least 0"))]
 _Name = Annotated[str, _Is(Name())]
 _Line = Annotated[str, _Is(Line(120))]
 
@@ -349,13 +367,74 @@ class DemandKeys(_Keys):
     requests_per_second: Annotated[float, _Is(Number(1e7))] = Field(description="Mean arrival rate of documents.")
     objective: ObjectiveKeys | None = Field(None, description="Latency objectives of the service.")
     max_utilization: _Share = Field(0.7, description="How busy a server may be on average.")
+    min_replicas: Annotated[int, _Is(Whole(1, 100_000))] = Field(1, description="Fewest replicas in a zone.")
+    zones: Annotated[int, _Is(Whole(1, 100))] = Field(1, description="Zones that each have them.")
+    spare: Annotated[int, _Is(Whole(0, 100_000))] = Field(0, description="Replicas beyond what is needed; 1 is N+1.")
+    growth_percent_per_year: (
+        Annotated[float, _Is(Between(-100, 1000, "a growth in per cent above -100", above=True))] | None
+    ) = Field(None, description="By how much the rate grows in a year, in per cent; negative where it falls.")
     trace: TraceKeys | None = Field(None, description="The requests that this demand was taken from.")
 
     def noun(self) -> Demand:
         """The demand as the profile's noun."""
         objective = ServiceObjective(**self.objective.model_dump()) if self.objective else None
         trace = self.trace.noun() if self.trace else None
-        return Demand(self.requests_per_second, objective, self.max_utilization, trace)
+        return Demand(
+            self.requests_per_second, objective, self.max_utilization, trace, self.min_replicas, self.zones, self.spare,
+            self.growth_percent_per_year,
+        )  # fmt: skip
+
+
+class TodayKeys(_Keys):
+    """How the baseline's label is served today, of what this profile measures."""
+
+    batch_size: _BatchSize | None = Field(None, description="Requests in a batch; the smallest of batch_sizes.")
+    batching: Annotated[Batching, _Is(Word(get_args(Batching), _SYNONYMS))] | None = Field(
+        None, description="How batches are formed; the first of batching."
+    )
+    regime: Annotated[Regime, _Is(Word(get_args(Regime), _SYNONYMS))] | None = Field(
+        None, description="How steps are launched; eager."
+    )
+
+    def unmeasured(self, profile: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """Keys that name what the profile does not measure, each with what to do."""
+        asked = (
+            ("batch_size", self.batch_size, "batch_sizes"), ("batching", self.batching, "batching"),
+            ("regime", self.regime or _EAGER, "regimes"),
+        )  # fmt: skip
+        for key, value, among in asked:
+            measured = profile.get(among)
+            if value is not None and measured is not None and value not in measured:
+                listed = ", ".join(map(str, measured))
+                yield key, f"expected one of the {among} that are measured ({listed}), got {value}; add it to {among}"
+
+    def noun(self, batch_sizes: list[int], batching: list[Batching]) -> RunningToday:
+        """What runs today, of sizes and ways of batching that are measured."""
+        batch_size = min(batch_sizes) if self.batch_size is None else self.batch_size
+        filled: Batching = "bucketed" if batch_size == 1 else self.batching or batching[0]
+        return RunningToday(batch_size, filled, self.regime or _EAGER)
+
+
+class ObservedKeys(_Keys):
+    """What the service is seen to take today, to hold the model against; at least one."""
+
+    gpu_hours_per_month: Annotated[float, _Is(Number(1e9, "a number of hours above 0"))] | None = Field(
+        None, description="Hours of devices paid for in a month: of GPUs, or on CPUs of servers."
+    )
+    requests_per_month: Annotated[float, _Is(Number(1e14, "a number of requests above 0"))] | None = Field(
+        None, description="Requests answered in a month."
+    )
+    p50_ms: _Milliseconds | None = Field(None, description="Median latency, from arrival to answer, in milliseconds.")
+
+    @model_validator(mode="after")
+    def _stated(self) -> ObservedKeys:
+        if not self.model_fields_set:
+            raise _refused(f"expected at least one of {', '.join(type(self).model_fields)}")
+        return self
+
+    def noun(self) -> Observed:
+        """What was observed as the profile's noun."""
+        return Observed(**self.model_dump())
 
 
 class OwnedKeys(_Keys):
@@ -471,6 +550,60 @@ class CpuPriceKeys(PriceKeys):
         return replace(super().noun(default_gpus), vcpus=self.vcpus)
 
 
+class _AnyKeys(_Keys):
+    """A mapping of which any key may be left out, but not all."""
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> _AnyKeys:
+        if all(value is None for _, value in self):
+            raise _refused(f"expected at least one of {', '.join(type(self).model_fields)}")
+        return self
+
+
+class OneOffKeys(_AnyKeys):
+    """What changing over to a new model costs once; at least one."""
+
+    retraining_usd: _Once | None = Field(None, description="Training the new model, in USD.")
+    validation_usd: _Once | None = Field(None, description="Checking that it may replace the old one, in USD.")
+    dual_running_days: Annotated[float, _Is(Between(0, 3650, "a number of days of at least 0"))] | None = Field(
+        None, description="Days that the fleets of today and of the new model run side by side."
+    )
+    engineering_usd: _Once | None = Field(None, description="Work on the change, in USD.")
+
+    def noun(self) -> OneOffCosts:
+        """The costs as the profile's noun."""
+        return OneOffCosts(**self.model_dump())
+
+
+class ElectricityKeys(_AnyKeys):
+    """What a kilowatt-hour that was measured at the device stands for; at least one."""
+
+    pue: Annotated[float, _Is(Between(1, 10, "a ratio of at least 1"))] | None = Field(
+        None, description="Power of the whole room over that of its servers, at least 1."
+    )
+    usd_per_kwh: Annotated[float, _Is(Between(0, 100, "a price in USD of at least 0"))] | None = Field(
+        None, description="Price of electricity in USD per kWh."
+    )
+    kg_co2_per_kwh: Annotated[float, _Is(Between(0, 100, "a mass in kg of at least 0"))] | None = Field(
+        None, description="CO2 that the grid gives off per kWh, in kg."
+    )
+
+    def noun(self) -> ElectricityTerms:
+        """The terms as the profile's noun."""
+        return ElectricityTerms(**self.model_dump())
+
+
+class CurrencyKeys(_Keys):
+    """Another currency that every amount is also given in, at a rate that you state."""
+
+    code: Annotated[str, _Is(CurrencyCode())] = Field(description="Its code in three capital letters, such as JPY.")
+    per_usd: Annotated[float, _Is(Number(1e7))] = Field(description="How much of it one US dollar buys.")
+
+    def noun(self) -> Currency:
+        """The currency as the profile's noun."""
+        return Currency(self.code, self.per_usd)
+
+
 class SamplingKeys(_Keys):
     """When to stop measuring."""
 
@@ -550,9 +683,14 @@ class ProfileKeys(_Keys):
         DEFAULT_BASELINE, description="Label of the mechanism deployed today."
     )
     mechanisms: Annotated[Any, WithJsonSchema(_MECHANISMS_SCHEMA)] = Field(description="Mechanisms to measure.")
+    today: TodayKeys | None = Field(None, description="How the baseline is served today; without it, at its best.")
     demand: DemandKeys | None = Field(None, description="Traffic to serve; without it no cost per hour.")
+    observed: ObservedKeys | None = Field(None, description="What the service is seen to take, to check the model by.")
     price: PriceKeys | None = Field(None, description="Price of a GPU server.")
     price_cpu: CpuPriceKeys | None = Field(None, description="Price of a CPU server, for runs on the CPU.")
+    one_off: OneOffKeys | None = Field(None, description="What changing over to a new model costs once.")
+    energy: ElectricityKeys | None = Field(None, description="What electricity costs and gives off.")
+    currency: CurrencyKeys | None = Field(None, description="Another currency to give amounts in as well.")
     sampling: SamplingKeys = Field(
         default_factory=lambda: SamplingKeys.model_validate({}), description="When to stop measuring."
     )
@@ -562,6 +700,13 @@ class ProfileKeys(_Keys):
     def _only_for_a_grid(cls, value: list[int] | None, info: ValidationInfo) -> list[int] | None:
         if value is not None and isinstance(info.data.get("lengths"), list):
             raise _refused("lengths given as shares are all measured; leave this key out")
+        return value
+
+    @field_validator("today")
+    @classmethod
+    def _measured(cls, value: TodayKeys | None, info: ValidationInfo) -> TodayKeys | None:
+        for key, what in () if value is None else value.unmeasured(info.data):
+            raise _refused(what, at=key)
         return value
 
     @field_validator("attention_share")
@@ -598,6 +743,11 @@ class ProfileKeys(_Keys):
             sampling=SamplingPolicy(**self.sampling.model_dump()),
             text=text,
             source=source,
+            today=self.today.noun(self.batch_sizes, self.batching) if self.today else None,
+            observed=self.observed.noun() if self.observed else None,
+            one_off=self.one_off.noun() if self.one_off else None,
+            energy=self.energy.noun() if self.energy else None,
+            currency=self.currency.noun() if self.currency else None,
         )
 
 
@@ -610,10 +760,15 @@ _KEYS_AT: Mapping[tuple[str, ...], type[_Keys]] = {
     ("demand",): DemandKeys,
     ("demand", "objective"): ObjectiveKeys,
     ("demand", "trace"): TraceKeys,
+    ("today",): TodayKeys,
+    ("observed",): ObservedKeys,
     ("price",): PriceKeys,
     ("price", "owned"): OwnedKeys,
     ("price_cpu",): CpuPriceKeys,
     ("price_cpu", "owned"): OwnedKeys,
+    ("one_off",): OneOffKeys,
+    ("energy",): ElectricityKeys,
+    ("currency",): CurrencyKeys,
     ("sampling",): SamplingKeys,
 }
 """The mapping that stands at each place of a profile, to suggest keys from."""

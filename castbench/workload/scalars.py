@@ -78,6 +78,37 @@ class Number:
 
 
 @dataclass(frozen=True, slots=True)
+class Between:
+    """A number from `low`, or only from above it, to `high`."""
+
+    low: float
+    high: float
+    noun: str
+    above: bool = False
+
+    def fits(self, value: object) -> bool:
+        """Whether the value is one; true and .nan are not."""
+        if not _is_number(value):
+            return False
+        within: bool = self.low <= value <= self.high  # type: ignore[operator]  # narrowed by _is_number
+        return within and not (self.above and value == self.low)
+
+    def problem(self, value: object) -> str | None:
+        """See Kind."""
+        if self.fits(value):
+            return None
+        if _is_number(value) and self.high < value < math.inf:  # type: ignore[operator]  # narrowed by _is_number
+            return f"expected at most {self.high:g}, got {shown(value)}"
+        meant = meant_number(value)
+        hint = did_you_mean(meant if self.fits(meant) else None)
+        return f"expected {self.noun}, got {shown(value)}{hint}{_without_quotes(value)}"
+
+    def json_schema(self) -> dict[str, Any]:
+        """See Kind."""
+        return {"exclusiveMinimum" if self.above else "minimum": self.low, "maximum": self.high}
+
+
+@dataclass(frozen=True, slots=True)
 class Word:
     """One of a few words; `synonyms` are what else people call them."""
 
@@ -149,6 +180,25 @@ class Name:
     def json_schema(self) -> dict[str, Any]:
         """See Kind."""
         return {"pattern": r"^[A-Za-z0-9][A-Za-z0-9._-]*$", "maxLength": self.longest}
+
+
+@dataclass(frozen=True, slots=True)
+class CurrencyCode:
+    """Three capital letters that name a currency other than the US dollar."""
+
+    def problem(self, value: object) -> str | None:
+        """See Kind."""
+        if value == "USD":
+            return "amounts are in USD already; name another currency, or leave this key out"
+        if isinstance(value, str) and re.fullmatch(r"[A-Z]{3}", value):
+            return None
+        meant = value.strip().upper() if isinstance(value, str) else ""
+        hint = did_you_mean(meant if re.fullmatch(r"[A-Z]{3}", meant) else None)
+        return f"expected a currency in three capital letters such as JPY, got {shown(value)}{hint}"
+
+    def json_schema(self) -> dict[str, Any]:
+        """See Kind."""
+        return {"pattern": r"^(?!USD$)[A-Z]{3}$"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,6 +88,11 @@ class ServiceObjective:
     p95_ms: float | None = None
     p99_ms: float | None = None
 
+    def __str__(self) -> str:
+        """As it was stated: "p99 ≤ 250 ms"."""
+        stated = (("p50", self.p50_ms), ("p95", self.p95_ms), ("p99", self.p99_ms))
+        return ", ".join(f"{name} ≤ {limit_ms:g} ms" for name, limit_ms in stated if limit_ms is not None)
+
 
 @dataclass(frozen=True, slots=True)
 class TraceReference:
@@ -134,12 +139,44 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """How much traffic must be served, and how full a server may be; `trace`: the requests it was taken from."""
+    """How much traffic must be served, and how full a server may be; `trace`: the requests it was taken from.
+
+    min_replicas, zones, spare   fewest replicas in each of so many zones, and replicas beyond what is needed; what
+                                 follows from them is told by cost/objective.py
+    growth_percent_per_year      by how much the rate grows in a year; None: not stated
+    """
 
     requests_per_second: float
     objective: ServiceObjective | None = None
     max_utilization: float = 0.7
     trace: TraceReference | None = None
+    min_replicas: int = 1
+    zones: int = 1
+    spare: int = 0
+    growth_percent_per_year: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunningToday:
+    """How the baseline's label is served today; batches of 1 are `bucketed`: they have nothing to be padded to."""
+
+    batch_size: int
+    batching: Batching
+    regime: Regime
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What the service is seen to take today; None: not stated.
+
+    gpu_hours_per_month   hours of devices that are paid for (of servers, on CPUs)
+    requests_per_month    requests answered
+    p50_ms                median latency, from arrival to answer
+    """
+
+    gpu_hours_per_month: float | None = None
+    requests_per_month: float | None = None
+    p50_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +222,41 @@ class PriceChoice:
 
 
 @dataclass(frozen=True, slots=True)
+class OneOffCosts:
+    """What changing over to a new model costs once, as stated; None: not stated.
+
+    dual_running_days   days that the fleets of today and of the new model run side by side
+    """
+
+    retraining_usd: float | None = None
+    validation_usd: float | None = None
+    dual_running_days: float | None = None
+    engineering_usd: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ElectricityTerms:
+    """What a kilowatt-hour at the device stands for, as stated; None: not stated.
+
+    pue              power of the whole room over that of its servers
+    usd_per_kwh      price of electricity
+    kg_co2_per_kwh   CO2 that the grid gives off for it
+    """
+
+    pue: float | None = None
+    usd_per_kwh: float | None = None
+    kg_co2_per_kwh: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Currency:
+    """Another currency that amounts are shown in too; `code` is three capital letters."""
+
+    code: str
+    per_usd: float
+
+
+@dataclass(frozen=True, slots=True)
 class SamplingPolicy:
     """When to stop measuring a group of cases, and which passes to make; see docs/method.md.
 
@@ -222,6 +294,11 @@ class Economics:
     price_cpu: PriceChoice | None = None
     gpu: str | None = None
     attention_share: float | None = None
+    today: RunningToday | None = None
+    observed: Observed | None = None
+    one_off: OneOffCosts | None = None
+    energy: ElectricityTerms | None = None
+    currency: Currency | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,8 +326,16 @@ class WorkloadProfile:
     sampling: SamplingPolicy
     text: str
     source: str
+    today: RunningToday | None = None
+    observed: Observed | None = None
+    one_off: OneOffCosts | None = None
+    energy: ElectricityTerms | None = None
+    currency: Currency | None = None
 
     @property
     def economics(self) -> Economics:
         """What the money stage needs of this profile."""
-        return Economics(self.demand, self.price, self.price_cpu, self.gpu, self.attention_share)
+        return Economics(
+            self.demand, self.price, self.price_cpu, self.gpu, self.attention_share, self.today, self.observed,
+            self.one_off, self.energy, self.currency,
+        )  # fmt: skip

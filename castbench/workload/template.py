@@ -106,8 +106,9 @@ seed: 0
 # The GPU this runs on; a run on another one says so.
 {gpu}
 
-# The mechanism you run today, by its label.
+# The mechanism you run today, by its label, and how it is served; without the latter, at its best.
 baseline: sdpa
+# today: {{batch_size: 1, regime: eager}}
 
 # What to compare; `castbench mechanisms` lists them with their parameters. A label may be given:
 #   - {{cast: {{num_clusters: 32}}, label: cast-32}}
@@ -122,6 +123,14 @@ mechanisms:
 {demand}
 {price}
 {price_cpu}
+
+# What your bill and your monitoring say, to check the model by; savings are counted against what it explains:
+#   observed: {{gpu_hours_per_month: 5840, requests_per_month: 98000000, p50_ms: 90}}
+
+# For a break-even, for energy and CO2, and for amounts in another currency as well (see docs/profile.md):
+#   one_off: {{retraining_usd: 8000, validation_usd: 2000, dual_running_days: 14}}
+#   energy: {{pue: 1.3, usd_per_kwh: 0.15, kg_co2_per_kwh: 0.4}}
+#   currency: {{code: JPY, per_usd: 155}}
 
 # When to stop measuring: at this half-width of the interval of a time ratio, or after this many seconds per case.
 sampling:

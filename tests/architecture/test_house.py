@@ -25,7 +25,7 @@ PURE_ROOMS = ("cost/*.py", "stats.py", "plan.py", "findings.py", "energy.py", "c
 COMMANDS = (
     (), ("profile",), ("report",), ("compare",), ("workload",), ("workload", "init"), ("workload", "check"),
     ("workload", "schema"), ("runs",), ("runs", "show"), ("runs", "remove"), ("mechanisms",), ("doctor",), ("verify",),
-    ("prices",), ("workload", "from-trace"), ("capacity",), ("rehearse",),
+    ("prices",), ("workload", "from-trace"), ("capacity",), ("rehearse",), ("diff",),
 )  # fmt: skip
 HEAVY = ("torch", "numpy", "pandas", "pynvml", "rich.table", "yaml")
 

@@ -19,11 +19,13 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
+from castbench import pipeline
 from castbench.cli.app import app
 from castbench.cli.settings import Settings
 from castbench.cli.work_bar import work_bar
 from castbench.cost import capacity_stage
 from castbench.errors import InputError
+from castbench.workload.spec import Demand
 
 PROFILE = """
 name: small
@@ -103,7 +105,7 @@ def test_the_profiles_demand_is_the_question_where_nothing_else_is_asked(measure
     """Rate, objective, utilisation and price of the profile, an hour of independent arrivals, and a proof."""
     found = shown("capacity", "run.jsonl", "--resamples", "0")
     assert re.search(r"independent arrivals in (1\.0|0\.99)\d+ h, [45]\.\d\d per second", found)
-    assert "Objective: p99 latency ≤ 5 ms, utilisation ≤ 90%." in found
+    assert "Objective: p99 latency ≤ 5 ms, utilisation ≤ 90 %." in found
     assert "Price: 0.1 USD per hour" in found
     assert "sdpa (one at a time, eager): 1 replica keeps the objective" in found
 
@@ -167,8 +169,8 @@ def test_a_run_whose_profile_names_a_trace_replays_that(measured: Path) -> None:
 def test_a_latency_given_here_replaces_the_profiles(measured: Path) -> None:
     """The utilisation stays unless it is given too."""
     words = ("capacity", "run.jsonl", "--hours", "0.2", "--resamples", "0", "--p95-ms", "3")
-    assert "Objective: p95 latency ≤ 3 ms, utilisation ≤ 90%." in shown(*words)
-    assert "Objective: p95 latency ≤ 3 ms, utilisation ≤ 50%." in shown(*words, "--max-utilization", "0.5")
+    assert "Objective: p95 latency ≤ 3 ms, utilisation ≤ 90 %." in shown(*words)
+    assert "Objective: p95 latency ≤ 3 ms, utilisation ≤ 50 %." in shown(*words, "--max-utilization", "0.5")
 
 
 def test_floors_and_spares_are_bought(measured: Path) -> None:
@@ -316,3 +318,14 @@ def test_reading_a_trace_and_every_mechanism_are_told_as_progress(
     question = CapacityQuestion(traffic=TrafficChoice(Path("trace.csv")), resamples=2)
     capacity(read_run("run.jsonl"), question, on_progress=on_progress)
     assert list(dict.fromkeys(seen)) == ["reading the trace", "sdpa", "cast"]
+
+
+def test_the_profiles_redundancy_holds_unless_another_is_given() -> None:
+    """Fewest replicas, zones and spares come from the demand, each replaced by itself by its option."""
+    demand = Demand(3.0, None, 0.7, None, min_replicas=2, zones=3, spare=1)
+    stated = pipeline._objective(demand, pipeline.CapacityQuestion())
+    assert (stated.floor, stated.spare, stated.bought(4), stated.bought(9)) == (6, 1, 7, 10)
+    given = pipeline._objective(demand, pipeline.CapacityQuestion(zones=1, spare=0))
+    assert (given.floor, given.spare) == (2, 0)
+    bare = pipeline._objective(None, pipeline.CapacityQuestion(max_utilization=0.5))
+    assert (bare.floor, bare.spare) == (1, 0)

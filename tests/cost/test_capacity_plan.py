@@ -21,6 +21,7 @@ from castbench.cost.service import LinearTime, Service
 from castbench.cost.sizing import Setting, size_fleet, speedup_for
 from castbench.cost.traffic import Traffic
 from castbench.errors import InputError
+from castbench.report import text
 
 P99 = Objective((Limit(0.99, 1.0),))
 LEAN = Service(LinearTime(0.1, 1e-5))
@@ -112,7 +113,8 @@ def test_an_impossible_objective_leaves_every_figure_empty_and_says_why() -> Non
     """Nothing is made up: no units, no outcome, no interval, the formula agrees, and the reason is a sentence."""
     plan = plan_capacity(Setting(poisson(200, 5.0), LEAN, Objective((Limit(0.5, 0.1),))), resamples=5)
     assert (plan.units, plan.outcome, plan.interval, plan.formula) == (None, None, None, None)
-    assert plan.sizing.proof.startswith("no number of replicas keeps the objective: even with one for every request")
+    proof = text.in_english(plan.sizing.proof) or ""
+    assert proof.startswith("no number of replicas keeps the objective: even with one for every request")
     assert plan.trials[0].reason == plan.sizing.reason
     with pytest.raises(InputError, match="no number of replicas"):
         billing_units(plan.setting, plan.sizing)
@@ -134,11 +136,12 @@ def test_units_are_whole_and_know_how_far_the_next_step_is() -> None:
 def test_what_no_speed_up_can_drop_is_told() -> None:
     """One unit is the least; a floor and spares hold however fast the model is."""
     one = Setting(poisson(200, 1.0), FLAT, P99)
-    assert billing_units(one, size_fleet(one)).speedup_to_drop.reason == "one unit is the least there can be"
+    least = billing_units(one, size_fleet(one)).speedup_to_drop
+    assert text.in_english(least.reason) == "one unit is the least there can be"
     held = with_(one, objective=with_(P99, min_replicas=3, zones=2, spare=1))
     drop = billing_units(held, size_fleet(held)).speedup_to_drop
     assert drop.value is None
-    assert drop.reason == "at least 6 replicas and 1 spare are asked for, however fast they are"
+    assert text.in_english(drop.reason) == "at least 6 replicas and 1 spare are asked for, however fast they are"
 
 
 def test_a_spare_is_left_when_a_unit_is_dropped() -> None:

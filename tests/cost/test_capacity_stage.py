@@ -25,6 +25,7 @@ from castbench.cost.sizing import Setting, rate_sustained, size_fleet
 from castbench.cost.traffic import Traffic
 from castbench.errors import InputError
 from castbench.records import RunRecord, Status
+from castbench.report import text
 from castbench.workload.spec import Batching
 from tests.cost.builder import CAST, MIX, MIXING, NAIVE, SDPA, run_of, times
 
@@ -109,7 +110,7 @@ def test_what_was_not_measured_has_a_reason_and_no_number() -> None:
     kept, lost = arm_capacities(record, asked())
     assert kept.needed is not None
     assert (lost.way, lost.plan, lost.needed) == (None, None, None)
-    assert lost.why_none == "batch 1, eager: oom at 2048 tokens"
+    assert text.in_english(lost.why_none) == "batch 1, eager: oom at 2,048 tokens"
 
 
 def test_an_impossible_objective_says_why_and_sustains_nothing() -> None:
@@ -118,7 +119,7 @@ def test_an_impossible_objective_says_why_and_sustains_nothing() -> None:
     (found, _) = arm_capacities(run_of(times({"sdpa": 0.05, "cast-32": 0.03})), tight)
     assert found.needed is None
     assert found.sustained is None
-    assert "no number of replicas keeps the objective" in (found.why_none or "")
+    assert "no number of replicas keeps the objective" in (text.in_english(found.why_none) or "")
 
 
 def test_overhead_holds_the_replica_and_no_mechanism_shortens_it() -> None:
@@ -157,13 +158,14 @@ def test_no_best_rate_has_a_reason() -> None:
     """None is kept at any rate; any is kept; nothing is there."""
     service = Service(LinearTime(0.05, 0.0))
     few = Traffic.of([0.0, 1.0], [512, 512])
-    assert "hardly meet" in (best_rate([Setting(few, service, Objective((Limit(0.5, 0.01),)))], 1).reason or "")
+    best = best_rate([Setting(few, service, Objective((Limit(0.5, 0.01),)))], 1)
+    assert "hardly meet" in (text.in_english(best.reason) or "")
     loose = Setting(few, service, Objective((Limit(0.99, 9.0),)))
     misses = Setting(few, service, P99, BatchingPolicy(4, 5.0))
     for settings in ([loose], [misses, loose], [loose, misses]):
         found = best_rate(settings, 1)
         assert found.value is None
-        assert "all requests at once" in (found.reason or "")
+        assert "all requests at once" in (text.in_english(found.reason) or "")
     assert best_rate([], 1).value is None
 
 

@@ -16,6 +16,7 @@ from castbench.cost.replay_checks import broken_laws
 from castbench.cost.service import LinearTime, Service
 from castbench.cost.sizing import Setting, size_fleet
 from castbench.cost.traffic import Traffic, poisson_traffic
+from castbench.report import text
 from castbench.workload.spec import LengthDistribution
 
 SERVICE = Service(LinearTime(0.020, 0.00025))
@@ -44,7 +45,7 @@ def test_on_azures_code_trace_the_formula_says_4_and_the_replay_27(data_dir: Pat
     setting = azure(data_dir)
     found = size_fleet(setting)
     assert (formula_servers(setting), found.needed) == (4, 27)
-    assert "with 26 the p99 wait is 585.7 ms" in found.proof
+    assert "with 26 the p99 wait is 585.7 ms" in (text.in_english(found.proof) or "")
     assert list(broken_laws(setting.outcome(27))) == []
     interval = replica_interval(setting, resamples=100, guess=27)
     assert (interval.low, interval.high) == (15, 28)

@@ -7,6 +7,7 @@ import pytest
 from castbench.cost.savings import project
 from castbench.cost.spec import Price
 from castbench.records import Caveat, RunRecord
+from castbench.report import text
 from tests.cost.builder import DEMAND, run_of, times
 
 SERVER = Price(0.2, "a server", "on_demand", 0, None, "stated by you", contract=True)
@@ -24,5 +25,5 @@ def test_a_price_for_another_size_of_server_is_doubted(vcpus: int | None, doubte
     """Measured on 2 threads and priced for 4 vCPUs: every row says so; an unstated size is an assumption."""
     found = project(on_cpu(2), replace(SERVER, vcpus=vcpus), DEMAND, money_missing=None, seed=0)
     assert all((Caveat.PRICED_SIZE in arm.caveats) is doubted for arm in found.arms)
-    said = next(sentence for sentence in found.assumptions if sentence.startswith("Measured on 2 threads"))
+    said = next(s for s in map(text.say, found.assumptions) if s.startswith("Measured on 2 threads"))
     assert ("nobody stated" in said) is (vcpus is None)

@@ -111,7 +111,7 @@ def t_quantile(share: float) -> float:
     low, high = 0.0, 50.0
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (middle, high) if stats._student_cdf(middle, BATCHES - 1) < share else (low, middle)
+        low, high = (middle, high) if stats.student_t_share(middle, BATCHES - 1) < share else (low, middle)
     return high
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from castbench.cost.spec import ArmProjection, Configuration, QualityStatus, Recommendation
 from castbench.plan import Arm
 from castbench.records import Caveat, RunRecord, Selected, Status
+from castbench.report import text
 from castbench.stats import Estimate, Verdict
 from castbench.workload.spec import Batching, Demand
 from tests.cost.builder import CAST, DEMAND, MIXING, NAIVE, PRICE, SDPA, confirming, projected, run_of, times
@@ -276,7 +277,7 @@ def test_without_a_price_there_are_servers_but_no_money() -> None:
     assert (arm.cost_usd_per_hour, arm.saving_usd_per_hour, arm.usd_per_million_tokens) == (None, None, None)
     assert arm.recommendation is Recommendation.PILOT
     assert found.money_missing is not None
-    assert "--price" in found.money_missing
+    assert "--price" in text.say(found.money_missing)
 
 
 def test_without_a_demand_there_is_a_cost_per_token_at_full_load() -> None:
@@ -286,8 +287,8 @@ def test_without_a_demand_there_is_a_cost_per_token_at_full_load() -> None:
     assert (arm.replicas, arm.cost_usd_per_hour, arm.probability_saving_positive) == (None, None, None)
     assert _value(arm.usd_per_million_tokens) == pytest.approx(2 / 3600 * 0.05 / 1280 * 1e6, rel=0.02)
     assert found.money_missing is not None
-    assert "--rate" in found.money_missing
-    assert any("full load" in sentence for sentence in found.assumptions)
+    assert "--rate" in text.say(found.money_missing)
+    assert any("full load" in text.say(sentence) for sentence in found.assumptions)
     assert found.arm("cast-32").recommendation is Recommendation.PILOT
 
 
@@ -298,7 +299,7 @@ def test_an_attention_module_alone_gives_no_money() -> None:
     assert (arm.replicas, arm.cost_usd_per_hour, arm.usd_per_million_tokens) == (None, None, None)
     assert _value(arm.speedup) == pytest.approx(2.5)
     assert found.money_missing is not None
-    assert "attention_share" in found.money_missing
+    assert "attention_share" in text.say(found.money_missing)
 
 
 def test_the_share_of_attention_dilutes_the_speed_up() -> None:
@@ -317,7 +318,7 @@ def test_the_share_of_attention_needs_todays_time() -> None:
     record = run_of(table, arms=(SDPA, NAIVE, CAST), scope="attention", failed=failed)
     found = projected(record, attention_share=0.2)
     assert found.money_missing is not None
-    assert "sdpa has no complete measurement" in found.money_missing
+    assert "sdpa has no complete measurement" in text.say(found.money_missing)
     assert found.arm("cast-32").cost_usd_per_hour is None
 
 
@@ -327,7 +328,7 @@ def test_doubts_about_the_price_and_the_objective_travel_with_every_arm() -> Non
     found = projected(run_of(times({"sdpa": 0.05, "cast-32": 0.02})), price=price)
     for arm in found.arms:
         assert {Caveat.PRICE_OLD, Caveat.OBJECTIVE_NOT_TESTED} <= set(arm.caveats)
-    assert any("99 days" in sentence for sentence in found.assumptions)
+    assert any("99 days" in text.say(sentence) for sentence in found.assumptions)
 
 
 def test_peak_memory_is_the_largest_over_the_lengths() -> None:
@@ -348,7 +349,7 @@ def test_an_arm_that_was_never_reached_is_incomplete_and_says_so() -> None:
     record = run_of(times({"sdpa": 0.05, "cast-32": 0.02}))
     early = replace(record, groups=record.groups[:1], rounds=record.rounds[:8])
     arm = projected(early).arm("cast-32")
-    assert arm.reason == "batch 1, eager: skipped at 2048 tokens (not measured before the run ended)"
+    assert text.in_english(arm.reason) == "batch 1, eager: skipped at 2,048 tokens (not measured before the run ended)"
     assert Caveat.INCOMPLETE in arm.caveats
     assert projected(early).baseline is None
 

@@ -22,6 +22,7 @@ from castbench.cost.sizing import (
 )
 from castbench.cost.traffic import Traffic
 from castbench.errors import InputError
+from castbench.report import text
 from castbench.workload.spec import ServiceObjective
 from tests.cost.queues import QUARTERS, policies, traffics
 
@@ -55,7 +56,7 @@ def test_the_fewest_at_batch_1_are_found_wherever_the_search_begins(
     assert kept == list(range(found.needed or traffic.requests + 1, traffic.requests + 1))
     assert found.is_proven == (found.needed is not None)
     assert found.is_monotone
-    assert found.reason is None or "no number of replicas" in found.reason
+    assert found.reason is None or "no number of replicas" in text.say(found.reason)
 
 
 @given(traffics(), policies, objectives)
@@ -75,15 +76,15 @@ def test_with_batching_the_proof_says_what_was_replayed(
     assert found.ruled_out_from is not None
     assert not any(kept[found.ruled_out_from - 1 : -1])
     assert found.is_proven == (not any(kept[:-1]))
-    assert str(found.needed) in found.proof
+    assert str(found.needed) in (text.in_english(found.proof) or "")
 
 
 def test_the_proof_names_what_one_fewer_misses() -> None:
     """Three replicas bear 2 requests/s of 1.5 s; with two, at a load of 1.5, waits grow."""
     found = size_fleet(Setting(smooth(), QUARTERS, P99_WAIT))
     assert found.needed == found.replicas == 3
-    assert found.proof.startswith("3 replicas keep the objective; with 2 the p99 wait is ")
-    assert found.proof.endswith("ms, over 500 ms")
+    assert (text.in_english(found.proof) or "").startswith("3 replicas keep the objective; with 2 the p99 wait is ")
+    assert (text.in_english(found.proof) or "").endswith("ms, over 500 ms")
 
 
 def test_a_smaller_number_that_is_lucky_is_told_and_not_taken() -> None:
@@ -92,7 +93,7 @@ def test_a_smaller_number_that_is_lucky_is_told_and_not_taken() -> None:
     found = Sizing(3, 3, tries, 2)
     assert not found.is_monotone
     assert not found.is_proven
-    assert "(1 keep it by luck of how batches form)" in found.proof
+    assert "(1 keep it by luck of how batches form)" in (text.in_english(found.proof) or "")
 
 
 def test_numbers_that_were_not_replayed_are_told() -> None:
@@ -101,20 +102,20 @@ def test_numbers_that_were_not_replayed_are_told() -> None:
     assert found.needed is not None
     assert found.ruled_out_from == found.needed - 1
     assert not found.is_proven
-    assert f"(numbers below {found.ruled_out_from} were not replayed)" in found.proof
+    assert f"(numbers below {found.ruled_out_from} were not replayed)" in (text.in_english(found.proof) or "")
 
 
 def test_an_objective_that_service_alone_exceeds_ends_in_a_sentence() -> None:
     """1.5 s of service are over 1 s of latency with any number of replicas; no number is given."""
     found = size_fleet(Setting(smooth(), QUARTERS, Objective((Limit(0.99, 1.0),))))
     assert (found.needed, found.replicas, found.ruled_out_from) == (None, None, None)
-    assert found.proof == (
-        "no number of replicas keeps the objective: even with one for every request the p99 latency is 1500 ms, "
-        "over 1000 ms"
+    assert text.in_english(found.proof) == (
+        "no number of replicas keeps the objective: even with one for every request the p99 latency is 1,500 ms, "
+        "over 1,000 ms"
     )
     windowed = size_fleet(Setting(smooth(), QUARTERS, P99_WAIT, BatchingPolicy(4, 0.8)))
     assert windowed.reason is not None
-    assert windowed.reason.endswith("(the batch window is 800 ms)")
+    assert text.say(windowed.reason).endswith("(the batch window is 800 ms)")
 
 
 def test_nothing_is_sized_for_nobody() -> None:
@@ -159,7 +160,7 @@ def test_utilisation_alone_is_the_load_over_the_limit() -> None:
     """3 erlangs at 70 % are 5 replicas; that the trace ends makes it no less."""
     found = size_fleet(Setting(smooth(2000), QUARTERS, Objective(max_utilization=0.7)))
     assert found.needed == 5
-    assert "utilisation is 75.0%, over 70.0%" in found.proof
+    assert "utilisation is 75.04 %, over 70 %" in (text.in_english(found.proof) or "")
 
 
 @given(st.sampled_from((ONE_AT_A_TIME, BatchingPolicy(4), BatchingPolicy(3, 0.25))), st.integers(0, 5))
@@ -184,7 +185,7 @@ def test_overhead_cannot_be_sped_away() -> None:
     found = speedup_for(setting, 1)
     assert found.value is None
     assert found.reason is not None
-    assert "outside the model" in found.reason
+    assert "outside the model" in text.say(found.reason)
 
 
 @given(st.integers(1, 6), st.integers(0, 5))
@@ -212,7 +213,7 @@ def test_a_rate_that_has_no_end_or_no_beginning_is_no_number() -> None:
     ):
         assert found.value is None
         assert found.reason is not None
-        assert words in found.reason
+        assert words in text.say(found.reason)
 
 
 def test_a_fraction_is_the_load_where_only_load_counts() -> None:
@@ -236,7 +237,7 @@ def test_a_profiles_objectives_become_limits() -> None:
     """p50, p95 and p99 in milliseconds become shares and seconds, those that are stated."""
     found = Objective.of_service(ServiceObjective(p50_ms=20.0, p99_ms=250.0), 0.7)
     assert found.limits == (Limit(0.5, 0.02), Limit(0.99, 0.25))
-    assert str(found) == "p50 latency ≤ 20 ms, p99 latency ≤ 250 ms, utilisation ≤ 70%"
+    assert text.say(found.said) == "p50 latency ≤ 20 ms, p99 latency ≤ 250 ms, utilisation ≤ 70 %"
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from castbench.cost.demand import seconds_per_request
 from castbench.cost.spec import Configuration
 from castbench.cost.surface import LatencySurface
 from castbench.records import Caveat, Status
+from castbench.report import text
 from castbench.workload.spec import Batching, LengthDistribution
 from tests.cost.builder import CAST, MIX, NAIVE, SDPA, projected, run_of
 
@@ -48,7 +49,7 @@ def test_an_arm_whose_lengths_do_not_reach_the_longest_request_is_not_costed() -
     record = run_of(lambda *_: 1.0, mix=CONTINUOUS, lengths=(256, 512))
     arm = projected(record).arm("sdpa")
     assert arm.configuration is None
-    assert arm.reason == "batch 1, eager: requests reach 1024 tokens, measured only up to 512"
+    assert text.in_english(arm.reason) == "batch 1, eager: requests reach 1,024 tokens, measured only up to 512"
 
 
 @given(
@@ -95,7 +96,7 @@ def test_an_arm_without_any_complete_configuration_says_why() -> None:
     record = run_of(lambda *_: 1.0, failed={("b1-n2048-bucketed", "cast-32"): Status.OOM})
     arm = projected(record).arm("cast-32")
     assert (arm.configuration, arm.seconds_per_request, arm.cost_usd_per_hour, arm.speedup) == (None,) * 4
-    assert arm.reason == "batch 1, eager: oom at 2048 tokens"
+    assert text.in_english(arm.reason) == "batch 1, eager: oom at 2,048 tokens"
     assert arm.recommendation == "KEEP"
 
 

@@ -188,7 +188,7 @@ def test_what_cannot_be_rehearsed_is_refused(orders: Orders, choice: RehearsalCh
 def test_a_mechanism_that_was_not_measured_is_refused_with_the_reason(orders: Orders) -> None:
     """Its times are not known, so there is nothing to hold the server against."""
     record = batched(failed={("b1-n2048-bucketed", "sdpa"): Status.OOM, ("b4-n2048-padded", "sdpa"): Status.OOM})
-    with pytest.raises(InputError, match="sdpa cannot be rehearsed: batch 1, eager: oom at 2048 tokens"):
+    with pytest.raises(InputError, match="sdpa cannot be rehearsed: batch 1, eager: oom at 2,048 tokens"):
         rehearse(record, None, RehearsalChoice(), stage(orders))
     compiled = batched(regimes=("compiled",))
     with pytest.raises(InputError, match="rehearsals are eager"):

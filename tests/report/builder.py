@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from castbench.cost.spec import ArmProjection, Configuration, Price, Projection, QualityStatus, Recommendation
+from castbench.cost.spec import (
+    ArmProjection,
+    Change,
+    Configuration,
+    Price,
+    Projection,
+    QualityStatus,
+    Recommendation,
+    Running,
+    Savings,
+    Step,
+    Waterfall,
+)
 from castbench.plan import AnalysisPlan, Arm, Group, Plan, ServedModel, Unsupported
 from castbench.records import (
     BatchSearch,
@@ -29,6 +41,7 @@ from castbench.records import (
 )
 from castbench.report import view
 from castbench.report.nouns import Report
+from castbench.said import Quantity, Unit, statement
 from castbench.stats import Estimate, Verdict
 from castbench.workload.spec import Demand, LengthDistribution, ModelSpec, SamplingPolicy, ServiceObjective, Shape
 
@@ -51,10 +64,15 @@ DEMAND = Demand(40.0, ServiceObjective(p99_ms=250), 0.7)
 PRICE = Price(3.673, "NC24ads A100 v4", "on_demand", 1, "2026-11-01", "azure.example/prices", cloud="azure")
 
 ASSUMPTIONS = (
-    "Lengths: 1690 tokens on average, at most 4096; shares in the profile.",
-    "Demand: 40 requests per second at all hours, servers at most 70% busy.",
-    "Price: 3.673 USD per hour for NC24ads A100 v4 (on_demand); azure.example/prices, 2026-11-01.",
-)
+    statement(
+        "assumption.lengths", mean=Quantity(1690, Unit.TOKENS), longest=Quantity(4096, Unit.COUNT), source=MIX.source
+    ),
+    statement("assumption.demand", rate=Quantity(40, Unit.GIVEN), utilization=Quantity(70, Unit.PERCENT)),
+    statement(
+        "price.dated", price=Quantity(3.673, Unit.GIVEN), name=PRICE.name, plan=PRICE.plan, source=PRICE.source,
+        date=PRICE.as_of,
+    ),
+)  # fmt: skip
 
 SPEED = {"sdpa": 1.0, "naive": 1.8, "cast-32": 0.55, "ceiling:mixing": 0.5, "ceiling:module": 0.4}
 """Time per step relative to sdpa."""
@@ -203,9 +221,53 @@ def projection(*arms: ArmProjection, today: str = "sdpa", **changes: Any) -> Pro
     by_label = {arm.arm.label: arm.configuration for arm in arms}
     made = Projection(
         arms, by_label.get(today), by_label.get("sdpa"), Estimate(1.94, 1.9, 1.98), Estimate(2.4, 2.3, 2.5), PRICE,
-        DEMAND, MIX, None, ASSUMPTIONS,
+        DEMAND, MIX, None, ASSUMPTIONS, savings(arms, today),
     )  # fmt: skip
     return replace(made, **changes)
+
+
+def savings(arms: Sequence[ArmProjection], today: str) -> Savings:
+    """Steps from today's label to sdpa, and on to the first mechanism that needs a new model."""
+    by_label = {arm.arm.label: arm for arm in arms if arm.configuration is not None}
+    start, base = by_label.get(today), by_label.get("sdpa")
+    new = next((arm for arm in by_label.values() if not arm.arm.exact), None)
+    unmeasured = (statement("unmeasured.compiled"), statement("unmeasured.gpu"))
+    if start is None or base is None:
+        return Savings(False, None, unmeasured, None, None, ())
+    tuned = _change(start.saving_usd_per_hour, -1.0)
+    last = _change(new.saving_usd_per_hour) if new else Change()
+    steps = [*([Step("mechanism", _running(base), tuned, 2)] if start is not base else [])]
+    steps += [Step("new_model", _running(new), last, 1)] if new else []
+    found = Waterfall(_running(start), tuple(steps), tuned, _sum(tuned, last))
+    return Savings(False, found, unmeasured, None, None, ())
+
+
+def _running(arm: ArmProjection) -> Running:
+    """An arm at its best, as it would run."""
+    assert arm.configuration is not None
+    assert arm.seconds_per_request is not None
+    return Running(
+        arm.configuration, arm.seconds_per_request, arm.replicas, arm.replicas_shares, arm.utilization,
+        arm.cost_usd_per_hour,
+    )  # fmt: skip
+
+
+def _change(saving: Estimate | None, sign: float = 1.0) -> Change:
+    """A change that saves so much, all of it cash."""
+    if saving is None:
+        return Change()
+    low, high = sorted(sign * (saving.value if end is None else end) for end in (saving.low, saving.high))
+    made = Estimate(sign * saving.value + 0.0, low + 0.0, high + 0.0)
+    return Change(None, made, made)
+
+
+def _sum(first: Change, second: Change) -> Change:
+    """Both changes together, ranges simply added."""
+    one, other = first.saving_usd_per_hour, second.saving_usd_per_hour
+    if one is None or other is None:
+        return second if one is None else first
+    low, high = ((getattr(one, end) or 0.0) + (getattr(other, end) or 0.0) for end in ("low", "high"))
+    return _change(Estimate(one.value + other.value, low, high))
 
 
 def sdpa(**changes: Any) -> ArmProjection:
@@ -263,7 +325,7 @@ def no_price(device: str = "cpu") -> Report:
     )
     return view.build(
         record(device=device, device_name="8-core CPU"),
-        projection(*arms, price=None, money_missing="no price is known for this CPU; state one with --price"),
+        projection(*arms, price=None, money_missing=statement("no_money.price")),
     )
 
 
@@ -273,9 +335,7 @@ def no_demand() -> Report:
         projected(SDPA, None, verdict=Verdict.BASELINE),
         projected(CAST, None, speedup=Estimate(0.91, 0.88, 0.94), verdict=Verdict.SLOWER),
     )
-    return view.build(
-        record(), projection(*arms, demand=None, money_missing="the profile states no demand; state one with --rate")
-    )
+    return view.build(record(), projection(*arms, demand=None, money_missing=statement("no_money.demand")))
 
 
 def failures() -> Report:
@@ -311,7 +371,7 @@ def single_round() -> Report:
     arms = (unproven(projected(SDPA, None, price=None)), unproven(projected(CAST, None, price=None)))
     return view.build(
         record(rounds=1, stopped_by="case-limit"),
-        projection(*arms, price=None, demand=None, money_missing="no price is known; give one with --price"),
+        projection(*arms, price=None, demand=None, money_missing=statement("no_money.price")),
     )
 
 
@@ -369,10 +429,10 @@ def nothing_measured() -> Report:
     empty = RunRecord(record(of).header, (), ())
     arms = tuple(
         replace(projected(arm, None, price=None, speedup=None, verdict=Verdict.UNCLEAR), configuration=None,
-                reason="no shape was measured")
+                reason=statement("surface.none"))
         for arm in (SDPA, CAST)
     )  # fmt: skip
-    return view.build(empty, projection(*arms, baseline=None, money_missing="the baseline was not measured"))
+    return view.build(empty, projection(*arms, baseline=None, money_missing=statement("surface.none")))
 
 
 def labelled(*labels: str) -> Report:
@@ -388,6 +448,19 @@ def many_groups(count: int = 60) -> Report:
     """A run of many shapes."""
     groups = tuple(Group(Shape(1, 64 * (i + 1)), "bucketed") for i in range(count))
     return view.build(record(plan(groups=groups), rounds=8), projection(sdpa(), naive(), winning_cast()))
+
+
+def many_cases(labels: int = 50, lengths: int = 25, batch_sizes: int = 8) -> RunRecord:
+    """A run of labels × lengths × batch sizes cases, ceilings included; 10,000 unless said otherwise."""
+    candidates = tuple(
+        Arm(f"cast-{i}", "cast", (("num_clusters", i), ("clustering", "top_k")), "candidate", False)
+        for i in range(labels - 4)
+    )
+    shapes = (Shape(2**batch, 128 * (i + 1)) for batch in range(batch_sizes) for i in range(lengths))
+    groups = tuple(Group(shape, "bucketed") for shape in shapes)
+    mix = LengthDistribution((128, 64 * lengths, 128 * lengths), (0.5, 0.3, 0.2), True, "shares in the profile")
+    of = replace(plan((SDPA, NAIVE, *candidates, MIXING, MODULE), groups), mix=mix)
+    return record(of, rounds=8, device="cpu", device_name="8-core CPU")
 
 
 def hostile() -> Report:

@@ -20,6 +20,7 @@ from castbench.report import capacity_page, capacity_view, text
 from castbench.report.capacity_page import CapacityReport
 from castbench.report.capacity_view import Extras, Money
 from castbench.report.terminal import draw
+from castbench.said import statement
 from tests.cost.builder import CAST, MIX, MIXING, NAIVE, SDPA, run_of, times
 from tests.rehearsal.builder import rehearsal
 
@@ -54,7 +55,7 @@ def built(
     """A report of that run."""
     objective = Objective((Limit(0.99, limit_s),), **asked)
     question = Asked(bursts() if traffic is None else traffic, objective, resamples=resamples)
-    money = Money(price, None if price else "no price is known; give one with --price.")
+    money = Money(price, None if price else statement("no_money.price"))
     return capacity_view.build(record or finished(), question, source, money, extras or Extras())
 
 

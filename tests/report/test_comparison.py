@@ -104,7 +104,7 @@ def test_a_long_difference_is_told_in_few_words() -> None:
     """Only what the other has not is listed, three of it, and how many more; an order alone is called that."""
     one = builder.plan(groups=tuple(Group(Shape(1, 64 * n), "bucketed") for n in range(1, 9)))
     other = replace(one, groups=one.groups[:1], arms=one.arms[::-1])
-    assert comparison.differences(one, other) == (
+    assert tuple(map(text.say, comparison.differences(one, other))) == (
         "groups: b1-n128-bucketed, b1-n192-bucketed, b1-n256-bucketed and 4 more against none",
         "mechanisms: the same in another order",
     )

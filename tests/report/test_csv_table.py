@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from castbench.records import Caveat, Status
-from castbench.report import comparison_page, csv_table, exporters, text
+from castbench.report import comparison_page, csv_table, diff_page, exporters, text
 from castbench.report.nouns import Report
 from tests.report import builder
 
@@ -46,6 +46,7 @@ def test_the_fixed_columns_stand_first_and_in_their_order() -> None:
         ("## Summary", tuple(csv_table.SUMMARY)),
         ("## Cases", tuple(csv_table.CASES)),
         ("## Comparison", comparison_page.CSV_COLUMNS),
+        ("## Diff", diff_page.CSV_COLUMNS),
     ],
 )
 def test_the_guide_explains_every_column_in_order(heading: str, columns: tuple[str, ...]) -> None:

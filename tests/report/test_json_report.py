@@ -11,7 +11,7 @@ from tests.report import builder
 
 TOP = [
     "schema", "kind", "run", "warnings", "headline", "projected", "ceilings", "measured", "assumptions", "caveats",
-    "reproduce",
+    "introduction", "claims", "risks", "how_measured", "reproduce",
 ]  # fmt: skip
 
 

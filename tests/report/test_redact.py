@@ -9,6 +9,7 @@ from castbench.records import Outcome, Status
 from castbench.report import exporters, view
 from castbench.report.nouns import Report
 from castbench.report.redact import redact
+from castbench.said import Quantity, Unit, statement
 from castbench.workload.spec import TraceReference
 from tests.report import builder
 
@@ -98,7 +99,10 @@ def test_a_public_price_stays() -> None:
 def test_a_file_of_lengths_is_not_named() -> None:
     """A relative path in the source of the lengths goes wherever it is said; a public source of a price stays."""
     mix = replace(builder.MIX, source="clients/acme.csv")
-    said = ("Lengths: 1690 tokens on average; clients/acme.csv.", "Price: 1 USD; aws/pricing@031e72b:a/b.go.")
+    said = (
+        statement("assumption.lengths", mean=Quantity(1690, Unit.TOKENS), longest=None, source=mix.source),
+        statement("price.stated", price=None, name="a server", plan="on_demand", source="aws/pricing@031e72b:a/b.go"),
+    )
     report = view.build(builder.record(), builder.projection(builder.sdpa(), mix=mix, assumptions=said))
     assert "acme" in _everything(report)
     redacted = _everything(redact(report))

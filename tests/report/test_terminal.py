@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import io
+import re
 import unicodedata
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from castbench.report import exporters, terminal
+from castbench.report.blocks import Column, Table
 from tests.report.builder import SITUATIONS, many_groups, win
 
 
@@ -24,6 +28,21 @@ def test_no_line_is_wider_than_the_terminal(name: str, width: int) -> None:
     """Tables, sentences and lists of every situation fit; a command stays whole, to be copied."""
     lines = [line for line in _drawn(name, width).splitlines() if not line.startswith("  castbench ")]
     assert [line for line in lines if _cells(line) > width] == []
+
+
+@given(
+    st.lists(st.lists(st.integers(-(10**9), 10**9), min_size=6, max_size=6), min_size=1, max_size=4),
+    st.integers(70, 110),
+)
+def test_a_table_that_is_too_wide_is_folded_and_no_number_is_cut(numbers: list[list[int]], width: int) -> None:
+    """Ranges are broken behind their sign; every digit of every cell is there, within the terminal's width."""
+    columns = (Column("mechanism", numeric=False, flexible=True), *(Column(f"$/h {i}") for i in range(3)))
+    ranges = [[f"{a:,}–{b:,}" for a, b in zip(row[::2], row[1::2], strict=True)] for row in numbers]
+    rows = tuple((f"m{index}", *cells) for index, cells in enumerate(ranges))
+    lines = terminal.draw([Table(columns, rows)], width=width).decode().splitlines()
+    assert max(map(_cells, lines)) <= width
+    shown = sorted(re.findall(r"-?[\d,]{1,}(?=–|\s|$)", " ".join(lines[2:])))
+    assert [n for row in rows for cell in row[1:] for n in cell.split("–") if n not in shown] == []
 
 
 @pytest.mark.parametrize("name", SITUATIONS)

@@ -14,7 +14,20 @@ from typer.testing import CliRunner
 
 from castbench import energy, findings, pipeline, stats
 from castbench.cli.app import app
-from castbench.cost import capacity, demand, draws, savings, surface, verdicts
+from castbench.cost import (
+    bills,
+    capacity,
+    demand,
+    draws,
+    headroom,
+    request_times,
+    savings,
+    surface,
+    uncertainty,
+    verdicts,
+    waterfall,
+)
+from castbench.cost.spec import Price
 from castbench.errors import InputError
 from castbench.measure.fake_rig import FakeEpoch, FakeRig
 from castbench.measure.runner import Silent
@@ -36,6 +49,7 @@ from castbench.report.verify.raw import read_raw
 from castbench.report.verify.reported import cell_pairs
 from castbench.stats import Verdict
 from castbench.store import RunWriter, read_run
+from castbench.workload.spec import Demand, Economics, Observed, RunningToday
 from tests.cost.builder import CAST, DEMAND, MIXING, NAIVE, PRICE, SDPA, run_of
 from tests.examples import example_profile
 
@@ -108,6 +122,11 @@ def test_a_whole_run_passes_and_every_kind_of_number_is_counted(run_file: Path) 
     assert found["end of the run"].detail == "complete"
 
 
+PRICES = (
+    None, PRICE, replace(PRICE, plan="reserved", term_years=3), replace(PRICE, plan="owned", gpus=4),
+    replace(PRICE, plan="owned", electricity_usd_per_hour=0.3),
+)  # fmt: skip
+DEMANDS = (None, DEMAND, replace(DEMAND, min_replicas=3, zones=2, spare=1))
 FAILURES = (None, {("b1-n2048-bucketed", "naive"): Status.OOM}, {("b1-n512-bucketed", "sdpa"): Status.CRASH})
 
 
@@ -115,25 +134,29 @@ FAILURES = (None, {("b1-n2048-bucketed", "naive"): Status.OOM}, {("b1-n512-bucke
     noise=st.sampled_from([0.0, 0.01, 0.2]), rounds=st.sampled_from([1, 2, 5, 8, 11, 64]), seed=st.integers(0, 99),
     batching=st.sampled_from([("bucketed",), ("bucketed", "padded")]), held_out=st.sampled_from([None, 1024]),
     scope=st.sampled_from(["encoder", "attention"]), attention_share=st.sampled_from([None, 0.3]),
-    failed=st.sampled_from(FAILURES),
-    priced=st.booleans(), asked=st.booleans(),
+    failed=st.sampled_from(FAILURES), priced=st.sampled_from(PRICES), asked=st.sampled_from(DEMANDS),
+    today=st.sampled_from([None, RunningToday(1, "bucketed", "eager"), RunningToday(4, "padded", "eager")]),
+    observed=st.sampled_from([None, Observed(p50_ms=3.0), Observed(4000.0, 1e8, 900.0)]),
 )  # fmt: skip
 @settings(max_examples=30)
 def test_every_number_comes_out_the_same_twice(
     tmp_path_factory: pytest.TempPathFactory, noise: float, rounds: int, seed: int, batching: Any, held_out: int | None,
-    scope: Any, attention_share: float | None, failed: Any, priced: bool, asked: bool,
+    scope: Any, attention_share: float | None, failed: Any, priced: Price | None, asked: Demand | None,
+    today: RunningToday | None, observed: Observed | None,
 ) -> None:  # fmt: skip
-    """Whatever was measured, with and without money, padding, failures: both implementations agree on all of it."""
+    """Whatever was measured and stated, with and without money, padding, commitments, failures: both implementations
+    agree on all of it.
+    """
     speeds = {"sdpa": 1.0, "naive": 1.03, "cast-32": 0.7, "ceiling:mixing": 0.5}
     record = run_of(
         lambda label, batch, tokens, _: 1e-6 * speeds[label] * batch * tokens**1.1, arms=(SDPA, NAIVE, CAST, MIXING),
         batch_sizes=(1, 4), batching=batching, held_out=held_out, rounds=rounds, noise=noise, seed=seed, scope=scope,
         failed=failed,
     )  # fmt: skip
-    economics = replace(record.header.economics, attention_share=attention_share)
+    economics = Economics(attention_share=attention_share, today=today, observed=observed)
     record = replace(record, header=replace(record.header, economics=economics))
     record = written(record, tmp_path_factory.mktemp("any") / "run.jsonl")
-    terms = {"price": PRICE if priced else None, "demand": DEMAND if asked else None}
+    terms = {"price": priced, "demand": asked, "today": today, "observed": observed}
     assert number_problems(record, attention_share=attention_share, **terms) == []
 
 
@@ -156,9 +179,16 @@ def faulty(module: Any, name: str, change: Callable[..., Any]) -> Any:
         faulty(findings, "median", lambda value: value * (1 + 1e-7)),
         faulty(findings, "log_ratios", lambda logs: logs[1:]),
         faulty(surface, "drawn_means", lambda drawn: {label: d * 1.0001 for label, d in drawn.items()}),
-        faulty(savings, "shifted", lambda drawn: drawn * 1.0001),
+        faulty(request_times, "shifted", lambda drawn: drawn * 1.0001),
         faulty(savings, "estimate", lambda e: replace(e, low=e.low and e.low * 0.999)),
-        faulty(savings, "share", lambda share: share + 1e-6),
+        faulty(bills, "share", lambda share: share + 1e-6),
+        faulty(bills, "estimate", lambda e: replace(e, high=e.high and e.high * 1.001)),
+        faulty(bills, "cash_usd_per_hour", lambda cash: cash * 1.001),
+        faulty(waterfall, "_differs_in", lambda names: names[:1]),
+        faulty(uncertainty, "_width", lambda width: width and width * 1.001),
+        faulty(headroom, "_needed", lambda needed: needed and needed + 1),
+        faulty(savings, "median_seconds", lambda drawn: drawn * 1.0001),
+        faulty(savings, "reconciled", lambda found: replace(found, units_paid=found.units_paid * 1.001)),
         faulty(savings, "usd_per_million_tokens", lambda e: replace(e, value=e.value * 2)),
         faulty(savings, "crossover", lambda bracket: (bracket[1], bracket[0])),
         faulty(headline, "rounds_per_shape", lambda said: replace(said, value=said.value + 1)),
@@ -180,13 +210,17 @@ def test_a_mistake_in_the_first_implementation_is_found(
     record = run_of(
         lambda label, batch, tokens, _: 1e-6 * speeds[label] * batch * tokens**1.1, arms=(SDPA, NAIVE, CAST),
         batch_sizes=(1, 4), batching=("padded",), lengths=(512, 2048), held_out=1024, rounds=12, noise=0.03,
+        regimes=("eager", "compiled"), speedup_in=lambda _, regime: 1.2 if regime == "compiled" else 1.0,
     )  # fmt: skip
-    record = written(record, tmp_path / "run.jsonl")
-    assert number_problems(record) == []
+    terms = {"today": RunningToday(1, "bucketed", "eager"), "observed": Observed(9e3, 2e8, 40.0)}
+    machine = replace(record.header.environment, device="cpu", memory_bytes=1 << 34)
+    header = replace(record.header, economics=Economics(**terms), environment=machine)
+    record = written(replace(record, header=header), tmp_path / "run.jsonl")
+    assert number_problems(record, **terms) == []
     stats._critical_rank.cache_clear()
     monkeypatch.setattr(module, name, wrong)
     other = {name: check for name, check in checks_of(run_file).items() if check.differences}
-    assert number_problems(record) or other
+    assert number_problems(record, **terms) or other
 
 
 def test_ceilings_are_worked_out_anew(run_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,7 +243,8 @@ def test_energy_is_worked_out_anew(tmp_path: Path) -> None:
         assert number_problems(record) == []
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(energy, "t_half_width", lambda values: 2.0 * stats.t_half_width(values))
-            assert any("energy.gross_j_per_step.low" in problem for problem in number_problems(record))
+            # A record of its own, since what was found of this one is kept with it.
+            assert any("energy.gross_j_per_step.low" in problem for problem in number_problems(replace(record)))
 
 
 @given(st.lists(st.floats(-0.2, 0.2), min_size=8, max_size=20), st.sampled_from([0.01, 0.0125, 0.05]))
@@ -428,7 +463,7 @@ def test_every_column_is_worked_out_anew_or_stated(run_file: Path) -> None:
         "label", "mechanism", "parameters", "recommendation", "quality_status", "baseline_config", "regime", "verdict",
         "caveats", "batching_used", "price_source", "price_as_of", "reason", "device_name", "run_id", "phase", "dtype",
         "status", "stopped_by", "batching", "held_out", "ran_as", "confirmation", "confirmed_against", "confirmed_at",
-        "crossover_regime", "energy_source", "energy_scope", "energy_reason",
+        "crossover_regime", "today_config", "energy_source", "energy_scope", "energy_reason",
     }  # fmt: skip
     stated = {"price_usd_per_hour", "requests_per_second", "batch_size", "seq_len"}
     assert {*csv_table.SUMMARY, *csv_table.CASES} - cells - words - stated == set()

@@ -91,7 +91,7 @@ def test_a_quality_result_removes_the_condition() -> None:
     assert "Not measured" not in said
 
 
-@pytest.mark.parametrize(("name", "why"), [("no_price", "no price is known"), ("no_demand", "states no demand")])
+@pytest.mark.parametrize(("name", "why"), [("no_price", "no price is known"), ("no_demand", "no demand is stated")])
 def test_without_money_the_reason_and_the_speed_are_said(name: str, why: str) -> None:
     """No dollar sign appears where there is no money, and the measured speed is said instead."""
     said = _headline(builder.SITUATIONS[name]())

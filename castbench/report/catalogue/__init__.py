@@ -50,7 +50,7 @@ def speaking(language: str) -> Iterator[None]:
     """While it lasts, reports are in this language; InputError for one that there is no catalogue of."""
     found = next((known for known in LANGUAGES if known == language), None)
     if found is None:
-        raise InputError(f"--lang: expected one of {', '.join(LANGUAGES)}, got {language!r}")
+        raise InputError(f"--lang (or CASTBENCH_LANG): expected one of {', '.join(LANGUAGES)}, got {language!r}")
     before = _spoken.set(found)
     try:
         yield

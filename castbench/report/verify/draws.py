@@ -92,6 +92,11 @@ def widened(number: Number, doubt: float, seed: int, name: str) -> Number:
     return Number(number.value, draws)
 
 
+def still(number: Number) -> Number:
+    """A number whose draws do not move."""
+    return Number(number.value, None if number.draws is None else number.draws * 0 + number.value)
+
+
 def _generator(seed: int, name: str) -> np.random.Generator:
     """The generator that belongs to a name."""
     import numpy as np

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from castbench.report.verify.cases import Case, case_of, is_faster
 from castbench.report.verify.confirmed import confirmation_rows
-from castbench.report.verify.draws import COUNT, Number, combined, group_draws, quotient, widened
+from castbench.report.verify.draws import COUNT, Number, combined, group_draws, quotient, still, widened
 from castbench.report.verify.intervals import estimate, last_error, step_down
 from castbench.report.verify.numbers import leaves
 from castbench.report.verify.raw import Json, RawRun, step_s
@@ -19,16 +19,28 @@ from castbench.report.verify.raw import Json, RawRun, step_s
 DATA_MARGIN = 0.03
 CREDIBLE = 0.95
 ROUNDING = 1e-9
+HOURS_PER_MONTH = 730
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What is paid for a server, how many devices it has, and the traffic; None: not known."""
+    """What is paid for a server, how many devices and vCPUs it has, and the traffic; None: not known.
+
+    avoidable          what of the price is saved when a server of today is given back
+    min_replicas, zones, spare   devices there must be in each zone, and beyond what is needed
+    years              for which servers are reserved
+    """
 
     usd_per_hour: float | None
     devices: int
     rate: float | None
     utilization: float
+    vcpus: int | None = None
+    avoidable: float | None = None
+    min_replicas: int = 1
+    zones: int = 1
+    spare: int = 0
+    years: int | None = None
 
 
 class Way(NamedTuple):
@@ -54,6 +66,19 @@ class Recount:
         self._run, self.plan, self._asked = run, run.plan, terms
         self._seed: int = run.plan["served"]["seed"]
 
+    @property
+    def stated(self) -> list[float]:
+        """Numbers that the profile, the question and the machine give: they are in sentences as they are."""
+        mix, here, asked = self.plan["mix"], self._run.header["environment"], self._asked
+        share = self._run.header["economics"]["attention_share"]
+        known = (
+            math.fsum(t * s for t, s in zip(mix["tokens"], mix["shares"], strict=True)), max(mix["tokens"]),
+            asked.usd_per_hour, asked.rate, 100 * asked.utilization, HOURS_PER_MONTH, here["threads"],
+            None if share is None else 100 * share, asked.vcpus,
+            asked.avoidable, asked.min_replicas * asked.zones, asked.zones, asked.spare, asked.years,
+        )  # fmt: skip
+        return [number for number in known if number is not None]
+
     @cached_property
     def cases(self) -> dict[tuple[str, str], Case]:
         """Every case of the plan, by group and label."""
@@ -68,8 +93,8 @@ class Recount:
         """Speed-ups of what leaves the mixing, or the module, out."""
         row: dict[str, Any] = {}
         for name, label in (("ceiling", "ceiling:mixing"), ("module_ceiling", "ceiling:module")):
-            bare = None if self._baseline is None else self._baseline._replace(label=label)
-            row |= _spread(name, self._speedup(bare if bare in self._request_s else None))
+            bare = None if self.baseline is None else self.baseline._replace(label=label)
+            row |= _spread(name, self._speedup(bare if bare in self.request_s else None))
         return row
 
     @cached_property
@@ -99,13 +124,15 @@ class Recount:
 
     def mechanism(self, arm: Json) -> dict[str, Any]:
         """What a report says of a mechanism, by name."""
-        way = self._best.get(arm["label"])
-        seconds = None if way is None else self._request_s[way]
+        way = self.best.get(arm["label"])
+        seconds = None if way is None else self.request_s[way]
         quality, verdict = self._quality(arm), self._verdicts.get(arm["label"], "UNCLEAR")
         last, first = self._crossover(arm["label"])
         return {
             "configuration.batch_size": None if way is None else way.batch_size,
-            **_spread("seconds_per_request", seconds), **_spread("usd_per_million_tokens", self._token_cost(seconds)),
+            **_spread("seconds_per_request", seconds),
+            **_spread("usd_per_million_tokens", self._token_cost(seconds, self._terms.utilization)),
+            **_spread("usd_per_million_tokens_full_load", self._token_cost(seconds, 1.0)),
             **self._fleet_row(way), **self._bill_row(way), **_spread("speedup", self._speedup(way)),
             "verdict": verdict, "quality_status": quality, "crossover.0": last, "crossover.1": first,
             "peak_memory_bytes": self._peak(way), "interpolation_error": self._interpolation.get(arm["label"]),
@@ -116,7 +143,7 @@ class Recount:
     def _terms(self) -> Terms:
         """Price and traffic; nothing where what was timed is no whole request."""
         share = self._run.header["economics"]["attention_share"]
-        is_whole = self.plan["served"]["scope"] == "encoder" or (share is not None and self._today is not None)
+        is_whole = self.plan["served"]["scope"] == "encoder" or (share is not None and self.today is not None)
         return self._asked if is_whole else Terms(None, 1, None, 1.0)
 
     @cached_property
@@ -154,7 +181,7 @@ class Recount:
         for (key, label), case in self.cases.items():
             way, measured = _way(case.group, label), self._steps.get((key, label))
             if case.group["held_out"] and way in self._surfaces and measured is not None:
-                guessed = _at(self._surfaces[way], case.group["shape"]["seq_len"]).value
+                guessed = at_length(self._surfaces[way], case.group["shape"]["seq_len"]).value
                 errors.setdefault(label, []).append((guessed - measured.value) / measured.value)
         return {label: max(found, key=abs) for label, found in errors.items()}
 
@@ -171,37 +198,65 @@ class Recount:
 
     @cached_property
     def _timed_s(self) -> dict[Way, Number]:
-        """Seconds per request of what was timed, widened by what is not noise."""
+        """Seconds per request of what was timed."""
+        return self._timed(None)
+
+    def _timed(self, without: str | None) -> dict[Way, Number]:
+        """Seconds per request of what was timed, widened by what is not noise; `without` leaves one of the two out."""
         made = {}
         for way, points in self._surfaces.items():
-            shares = _paid(self.plan["mix"], way)
-            seconds = combined([(share / way.batch_size, _at(points, tokens)) for tokens, share in shares if share])
+            shares = paid_lengths(self.plan["mix"], way)
+            parts = [(share / way.batch_size, at_length(points, tokens)) for tokens, share in shares if share]
+            seconds = combined(parts)
             doubt = abs(self._interpolation.get(way.label, 0.0)) + abs(self._dependence.get(way.label, 0.0))
-            made[way] = widened(seconds, doubt, self._seed, way.label)
+            if without == "rounds":
+                seconds = still(seconds)
+            made[way] = widened(seconds, 0.0 if without == "interpolation" else doubt, self._seed, way.label)
         return made
 
     @cached_property
-    def _request_s(self) -> dict[Way, Number]:
+    def request_s(self) -> dict[Way, Number]:
         """Seconds of whole requests."""
-        share = self._run.header["economics"]["attention_share"]
-        if self.plan["served"]["scope"] == "encoder" or share is None or self._today is None:
-            return self._timed_s
-        today = self._timed_s[self._today]
-        return {way: combined([(1.0, seconds), (1 / share - 1, today)]) for way, seconds in self._timed_s.items()}
+        return self.requests(None)
+
+    def requests(self, without: str | None) -> dict[Way, Number]:
+        """Seconds of whole requests, with all of their uncertainty or without one part of it."""
+        share, timed = self._run.header["economics"]["attention_share"], self._timed(without)
+        if self.plan["served"]["scope"] == "encoder" or share is None or self.today is None:
+            return timed
+        today = timed[self.today]
+        return {way: combined([(1.0, seconds), (1 / share - 1, today)]) for way, seconds in timed.items()}
 
     @cached_property
-    def _today(self) -> Way | None:
-        return _cheapest(self._timed_s, [self.plan["baseline"]])
+    def today(self) -> Way | None:
+        """What runs today: as the profile states it, or the cheapest way of its baseline."""
+        stated = self._run.header["economics"].get("today")
+        if stated is None:
+            return _cheapest(self._timed_s, [self.plan["baseline"]])
+        way = Way(self.plan["baseline"], stated["batch_size"], stated["batching"], stated["regime"])
+        return way if way in self._timed_s else None
 
     @cached_property
-    def _baseline(self) -> Way | None:
-        exact = [a["label"] for a in self._mechanisms() if a["exact"] or a["label"] == self.plan["baseline"]]
-        return _cheapest(self._timed_s, exact)
+    def baseline(self) -> Way | None:
+        """The cheapest way that needs no new model."""
+        return _cheapest(self._timed_s, self.exact)
+
+    @property
+    def today_cost(self) -> float | None:
+        """What today's servers cost per hour."""
+        fleet = self._fleet(self.today) if self.baseline is not None else None
+        return None if fleet is None or self.usd_per_hour is None else fleet.bought.value * self.usd_per_hour
+
+    @property
+    def exact(self) -> list[str]:
+        """Labels that need no new model."""
+        return [a["label"] for a in self._mechanisms() if a["exact"] or a["label"] == self.plan["baseline"]]
 
     @cached_property
-    def _best(self) -> dict[str, Way]:
+    def best(self) -> dict[str, Way]:
+        """The cheapest way of each mechanism."""
         labels = [arm["label"] for arm in self._mechanisms()]
-        return {label: way for label in labels if (way := _cheapest(self._request_s, [label])) is not None}
+        return {label: way for label in labels if (way := _cheapest(self.request_s, [label])) is not None}
 
     def _mechanisms(self) -> list[Json]:
         return [arm for arm in self.plan["arms"] if arm["role"] != "ceiling"]
@@ -213,29 +268,75 @@ class Recount:
         return "equal_within_margin" if is_same else "not_measured"
 
     def _speedup(self, way: Way | None) -> Number | None:
-        if way is None or self._baseline is None:
+        if way is None or self.baseline is None:
             return None
-        return quotient(self._request_s[self._baseline], self._request_s[way])
+        return quotient(self.request_s[self.baseline], self.request_s[way])
 
-    def _token_cost(self, seconds: Number | None) -> Number | None:
-        """Dollars per million real tokens."""
+    def _token_cost(self, seconds: Number | None, busy: float) -> Number | None:
+        """Dollars per million real tokens on servers that are so busy; all the time without traffic."""
         terms, mix = self._terms, self.plan["mix"]
         if seconds is None or terms.usd_per_hour is None:
             return None
         mean_tokens = sum(t * s for t, s in zip(mix["tokens"], mix["shares"], strict=True))
-        busy = terms.utilization if terms.rate is not None else 1.0
-        return combined([(terms.usd_per_hour / 3600 / terms.devices / busy / mean_tokens * 1e6, seconds)])
+        share = busy if terms.rate is not None else 1.0
+        return combined([(terms.usd_per_hour / 3600 / terms.devices / share / mean_tokens * 1e6, seconds)])
+
+    @property
+    def usd_per_hour(self) -> float | None:
+        """Price of a server; None where it, or what to pay it for, is not known."""
+        return self._terms.usd_per_hour
+
+    @property
+    def utilization(self) -> float:
+        """How busy servers may be."""
+        return self._terms.utilization
+
+    @property
+    def economics(self) -> Json:
+        """What the profile states of money."""
+        found: Json = self._run.header["economics"]
+        return found
+
+    @property
+    def rate(self) -> float | None:
+        """Requests per second, likewise."""
+        return self._terms.rate
+
+    @property
+    def devices(self) -> int:
+        """Devices of a server."""
+        return self._terms.devices
+
+    @property
+    def has_memory(self) -> bool:
+        """Whether the size of the device's memory, or of the machine's for a CPU, is known."""
+        here = self._run.header["environment"]
+        is_gpu = str(here["device"]).startswith("cuda")
+        return (here["device_memory_bytes"] if is_gpu else here["memory_bytes"]) is not None
+
+    def points(self, way: Way) -> list[tuple[int, Case, Number]]:
+        """Measured lengths of a way, with their cases and drawn steps."""
+        return self._surfaces[way]
 
     def _fleet(self, way: Way | None) -> Fleet | None:
         """Servers for the traffic, as needed and as bought."""
+        return None if way is None else self.fleet_of(self.request_s[way])
+
+    def fleet_of(self, seconds: Number) -> Fleet | None:
+        """The same for so many seconds per request."""
         import numpy as np
 
         terms = self._terms
-        if way is None or terms.rate is None:
+        if terms.rate is None:
             return None
-        needed = combined([(terms.rate / terms.utilization / terms.devices, self._request_s[way])])
-        draws = None if needed.draws is None else np.maximum(np.ceil(needed.draws * (1 - ROUNDING)), 1.0)
-        return Fleet(needed, Number(float(max(1, math.ceil(needed.value * (1 - ROUNDING)))), draws))
+        busy = combined([(terms.rate / terms.utilization, seconds)])
+        floor = terms.min_replicas * terms.zones
+
+        def units(replicas: Any) -> Any:
+            return np.ceil((np.clip(np.ceil(replicas * (1 - ROUNDING)), floor, None) + terms.spare) / terms.devices)
+
+        draws = None if busy.draws is None else units(busy.draws)
+        return Fleet(combined([(1 / terms.devices, busy)]), Number(float(units(busy.value)), draws))
 
     def _fleet_row(self, way: Way | None) -> dict[str, Any]:
         """Servers and how busy they are."""
@@ -244,28 +345,59 @@ class Recount:
             nothing: dict[str, Any] = {"replicas": None, "replicas_shares": [], "utilization": None}
             return {**nothing, **_spread("replicas_fractional", None)}
         counts = Counter([] if fleet.bought.draws is None else fleet.bought.draws.tolist())
-        used = self._terms.rate * self._request_s[way].value / (fleet.bought.value * self._terms.devices)
+        used = self._terms.rate * self.request_s[way].value / (fleet.bought.value * self._terms.devices)
         return {
             "replicas": int(fleet.bought.value), **_spread("replicas_fractional", fleet.needed),
             "replicas_shares": [[int(n), counts[n] / COUNT] for n in sorted(counts)], "utilization": used,
         }  # fmt: skip
 
     def _bill_row(self, way: Way | None) -> dict[str, Any]:
-        """Cost, saving and what else follows from the servers."""
-        fleet, base, usd = self._fleet(way), self._fleet(self._baseline), self._terms.usd_per_hour
-        cost = saving = released = percent = probability = None
-        if fleet is not None and usd is not None:
-            cost = combined([(usd, fleet.bought)])
-        if fleet is not None and base is not None:
-            released = combined([(1.0, base.needed), (-1.0, fleet.needed)])
-        if fleet is not None and base is not None and usd is not None:
-            saving = combined([(usd, base.bought), (-usd, fleet.bought)])
-            percent = 100 * (base.bought.value - fleet.bought.value) / base.bought.value
+        """Cost, and what is saved of the baseline's."""
+        fleet, usd = self._fleet(way), self._terms.usd_per_hour
+        cost = None if fleet is None or usd is None else combined([(usd, fleet.bought)])
+        return {**_spread("cost_usd_per_hour", cost), **self.change_row(self.baseline, way)}
+
+    def change_row(self, before: Way | None, after: Way | None) -> dict[str, Any]:
+        """Capacity, worth and cash of running one way instead of another."""
+        old, new, usd = self._fleet(before), self._fleet(after), self._terms.usd_per_hour
+        saving = cash = released = percent = probability = None
+        if old is not None and new is not None:
+            released = combined([(1.0, old.needed), (-1.0, new.needed)])
+        if old is not None and new is not None and usd is not None:
+            saving = combined([(usd, old.bought), (-usd, new.bought)])
+            percent = 100 * (old.bought.value - new.bought.value) / old.bought.value
             probability = saving.share_above(0.0)
+            held = self._fleet(self.today) or old
+            cash = combined([(1.0, self.invoice(old, held)), (-1.0, self.invoice(new, held))])
         return {
-            **_spread("cost_usd_per_hour", cost), **_spread("saving_usd_per_hour", saving),
-            **_spread("cash_saving_usd_per_hour", saving), **_spread("capacity_released_units_per_hour", released),
+            **_spread("saving_usd_per_hour", saving), **_spread("cash_saving_usd_per_hour", cash),
+            **_spread("capacity_released_units_per_hour", released),
             "saving_percent": percent, "probability_saving_positive": probability,
+        }  # fmt: skip
+
+    def invoice(self, fleet: Fleet, held: Fleet) -> Number:
+        """What is paid per hour, servers that are held already at what they cost only when they run."""
+        import numpy as np
+
+        usd = self._terms.usd_per_hour or 0.0
+        spared = usd - (usd if self._terms.avoidable is None else self._terms.avoidable)
+
+        def paid(bought: Any, already: Any) -> Any:
+            return usd * bought + spared * (already - np.where(bought < already, bought, already))
+
+        known = fleet.bought.draws is not None and held.bought.draws is not None
+        draws = paid(fleet.bought.draws, held.bought.draws) if known else None
+        return Number(float(paid(fleet.bought.value, held.bought.value)), draws)
+
+    def run_row(self, way: Way) -> dict[str, Any]:
+        """A way as it would run: its name, time, servers and cost."""
+        fleet, usd = self._fleet(way), self._terms.usd_per_hour
+        cost = None if fleet is None or usd is None else combined([(usd, fleet.bought)])
+        row = self._fleet_row(way)
+        return {
+            **{f"configuration.{name}": value for name, value in way._asdict().items()},
+            **_spread("seconds_per_request", self.request_s[way]), **_spread("cost_usd_per_hour", cost),
+            **{name: row[name] for name in ("replicas", "replicas_shares", "utilization")},
         }  # fmt: skip
 
     def _peak(self, way: Way | None) -> int | None:
@@ -274,30 +406,31 @@ class Recount:
         peaks = [c.outcome["peak_bytes"] for c in cases if c.outcome is not None]
         return max((peak for peak in peaks if peak is not None), default=None)
 
+    def _has_few(self, way: Way) -> bool:
+        """Whether a case of a way has too few rounds for a verdict."""
+        return any(case.rounds < self.plan["analysis"]["looks"][0] for _, case, _ in self._surfaces[way])
+
     @cached_property
     def _unproven(self) -> set[str]:
         """Labels whose figures, or whose baseline's, have too few rounds for a verdict."""
-        first_look = self.plan["analysis"]["looks"][0]
-        few = {
-            label for label, way in self._best.items() if any(c.rounds < first_look for _, c, _ in self._surfaces[way])
-        }
-        return set(self._best) if self._baseline is not None and self._baseline.label in few else few
+        few = {label for label, way in self.best.items() if self._has_few(way)}
+        return set(self.best) if self.baseline is not None and self.baseline.label in few else few
 
     @cached_property
     def _verdicts(self) -> dict[str, str]:
         """Verdicts over the traffic, Holm over the mechanisms."""
-        if self._baseline is None or self._baseline.label not in self._best:
+        if self.baseline is None or self.baseline.label not in self.best:
             return {}
-        base = self._request_s[self._best[self._baseline.label]]
-        rivals = {label: way for label, way in self._best.items() if label != self._baseline.label}
+        base = self.request_s[self.best[self.baseline.label]]
+        rivals = {label: way for label, way in self.best.items() if label != self.baseline.label}
         margin = self.plan["sampling"]["same_within"]
-        answers = {label: _likeliest(quotient(self._request_s[way], base), margin) for label, way in rivals.items()}
+        answers = {label: _likeliest(quotient(self.request_s[way], base), margin) for label, way in rivals.items()}
         adjusted = step_down([p for _, p in answers.values()])
         said = {
             label: word if p <= self._error() and label not in self._unproven else "UNCLEAR"
             for (label, (word, _)), p in zip(answers.items(), adjusted, strict=True)
         }
-        return {**said, self._baseline.label: "BASELINE"}
+        return {**said, self.baseline.label: "BASELINE"}
 
     def _error(self) -> float:
         """The least that the last look of any group may spend."""
@@ -312,9 +445,9 @@ class Recount:
             return "KEEP"
         margin = self.plan["sampling"]["same_within"]
         if quality == "equal_within_margin":
-            if self._today is None or {way.label, self._today.label} & self._unproven:
+            if self.today is None or way.label in self._unproven or self._has_few(self.today):
                 return "KEEP"
-            ratio = quotient(self._request_s[self._today], self._request_s[way])
+            ratio = quotient(self.request_s[self.today], self.request_s[way])
             gains = ratio.share_above(math.exp(margin))
             return "TUNE-FIRST" if gains is not None and gains >= CREDIBLE else "KEEP"
         saves = self._saves(way)
@@ -322,18 +455,18 @@ class Recount:
 
     def _saves(self, way: Way | None) -> float | None:
         """Probability that servers, or without traffic seconds, are saved."""
-        if way is None or self._baseline is None:
+        if way is None or self.baseline is None:
             return None
-        fleet, base = self._fleet(way), self._fleet(self._baseline)
+        fleet, base = self._fleet(way), self._fleet(self.baseline)
         if fleet is not None and base is not None:
             return combined([(1.0, base.bought), (-1.0, fleet.bought)]).share_above(0.0)
-        return combined([(1.0, self._request_s[self._baseline]), (-1.0, self._request_s[way])]).share_above(0.0)
+        return combined([(1.0, self.request_s[self.baseline]), (-1.0, self.request_s[way])]).share_above(0.0)
 
     def _crossover(self, label: str) -> tuple[int | None, int | None]:
         """At batch 1, in the baseline's regime: the last length not won against it, and the first of those after."""
-        if self._baseline is None or self._baseline.label == label:
+        if self.baseline is None or self.baseline.label == label:
             return None, None
-        won = sorted(self._won(label, self._baseline))
+        won = sorted(self._won(label, self.baseline))
         last = max((length for length, faster in won if not faster), default=None)
         return last, min((length for length, _ in won if last is None or length > last), default=None)
 
@@ -378,7 +511,7 @@ def _cheapest(seconds: dict[Way, Number], labels: list[str]) -> Way | None:
     return min((way for way in seconds if way.label in labels), key=lambda way: seconds[way].value, default=None)
 
 
-def _paid(mix: Json, way: Way) -> list[tuple[int, float]]:
+def paid_lengths(mix: Json, way: Way) -> list[tuple[int, float]]:
     """Lengths a server pays for with their shares: of a padded batch, those of its longest row."""
     shares = list(zip(mix["tokens"], mix["shares"], strict=True))
     if way.batching == "bucketed":
@@ -387,7 +520,7 @@ def _paid(mix: Json, way: Way) -> list[tuple[int, float]]:
     return [(tokens, up_to[place + 1] - up_to[place]) for place, (tokens, _) in enumerate(shares)]
 
 
-def _at(points: list[tuple[int, Case, Number]], tokens: int) -> Number:
+def at_length(points: list[tuple[int, Case, Number]], tokens: int) -> Number:
     """Seconds of a step at a length: a straight line in logarithms between its measured neighbours."""
     import numpy as np
 

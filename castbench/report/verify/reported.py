@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from castbench.plain import to_plain
 from castbench.report import csv_table
 from castbench.report.nouns import Report
+from castbench.report.verify.ahead import Ahead
 from castbench.report.verify.money import Recount
 from castbench.report.verify.numbers import Pair, agree, leaves, pairs
 from castbench.report.verify.raw import key_of
+from castbench.report.verify.steps import Steps
+from castbench.said import Quantity, Statement
 
 STATED = (
     "arm", "reason", "ran_as", "caveats", "configuration.label", "configuration.batching", "configuration.regime",
@@ -26,6 +30,8 @@ _ENERGY_CELLS = {
     "energy_j_per_1k_tokens": "gross_j_per_1k_tokens.value", "mean_power_w": "mean_power_w", "idle_power_w": "idle_w",
     "energy_disagreement": "disagreement",
 }  # fmt: skip
+_SEARCHED = re.compile(r"\.(flips_at|searched(\.\d)?|stated(\..*)?|missing(\..*)?|source|scope)$")
+"""Parts of what lies ahead that are searched for, stated, or no result."""
 HOURS = {"month": 730, "year": 8760}
 
 
@@ -41,31 +47,95 @@ def row_pairs(report: Report, recount: Recount) -> Iterator[Pair]:
         yield from pairs(arm.arm.label, _said(arm), dict(leaves(recount.mechanism(to_plain(arm.arm)))))
     for said, (where, row) in zip(report.confirmations, recount.confirmations, strict=True):
         yield from pairs(where, _said(said), row)
+    yield from _savings_pairs(report, recount)
+    yield from _ahead_pairs(report, recount)
     ceilings = {"ceiling": report.money.ceiling, "module_ceiling": report.money.module_ceiling}
     yield from pairs("the run", dict(leaves(to_plain(ceilings))), recount.ceilings)
+
+
+def _ahead(report: Report, recount: Recount) -> Ahead:
+    """What is worked out anew of what lies ahead."""
+    return Ahead(recount, [to_plain(arm.arm) for arm in report.mechanisms])
+
+
+def _ahead_pairs(report: Report, recount: Recount) -> Iterator[Pair]:
+    """Break-even, growth, sensitivity and energy; where a decision flips is not searched for: both sides are tried."""
+    said, anew = report.outlook, _ahead(report, recount)
+    names = ("subject", "break_even", "growth", "steps_break_even")
+    held = {name: to_plain(getattr(said, name)) for name in names if said is not None}
+    held["sensitivity"] = {factor.moved.value: to_plain(factor) for factor in (said.sensitivity if said else ())}
+    held["electricity"] = None if report.electricity is None else to_plain(report.electricity.arms)
+    found = dict(leaves({"ahead": held}))
+    yield from pairs(
+        "ahead", {name: value for name, value in found.items() if not _SEARCHED.search(name)},
+        dict(leaves({"ahead": anew.rows()})),
+    )  # fmt: skip
+    for factor in said.sensitivity if said is not None else ():
+        if factor.flips_at is not None:
+            yield Pair(factor.moved.value, "ahead.flips", True, anew.flips(factor.moved.value, factor.flips_at))
+
+
+def _savings_pairs(report: Report, recount: Recount) -> Iterator[Pair]:
+    """Every step from today, what of the bill is explained, the parts of the range, and the memory needed."""
+    said = report.money.savings
+    if said is None:
+        return
+    anew = _steps(report, recount)
+    held = {name: to_plain(getattr(said, name)) for name in ("waterfall", "range_parts", "observed")}
+    held["headroom"] = [needs.needed_bytes for needs in said.headroom]
+    yield from pairs("savings", dict(leaves(held)), dict(leaves(anew)))
+
+
+def _steps(report: Report, recount: Recount) -> dict[str, Any]:
+    """What is worked out anew of the savings."""
+    observed = report.money.savings.observed if report.money.savings else None
+    stated = None if observed is None else to_plain(observed.stated)
+    return Steps(recount, [to_plain(arm.arm) for arm in report.mechanisms], stated).rows()
 
 
 def sentence_pairs(report: Report, known: Sequence[float]) -> Iterator[Pair]:
     """Every quantity of a sentence: it must be one of the known numbers, up to its sign and hours."""
     for said in (*report.warnings, *report.headline, *report.ceilings, *report.assumptions):
-        for name, value in said.values:
-            quantities = value if isinstance(value, tuple) else (value,)
-            for quantity in (q for q in quantities if q is not None and not isinstance(q, str)):
-                for end in (quantity.value, quantity.low, quantity.high):
-                    if end is not None:
-                        yield Pair(said.key, f"sentence.{name}", end, _one_of(end / HOURS.get(name, 1), known, end))
+        for name, quantity in _quantities(said):
+            for end in (quantity.value, quantity.low, quantity.high):
+                if end is not None:
+                    yield Pair(said.key, f"sentence.{name}", end, _one_of(end / HOURS.get(name, 1), known, end))
+
+
+def _quantities(said: Statement) -> Iterator[tuple[str, Quantity]]:
+    """Every quantity of a sentence and of its parts, with its name there."""
+    for name, value in said.values:
+        for one in value if isinstance(value, tuple) else (value,):
+            if isinstance(one, Quantity):
+                yield name, one
+            elif isinstance(one, Statement):
+                yield from _quantities(one)
 
 
 def cell_pairs(report: Report, recount: Recount) -> Iterator[Pair]:
     """Every number of both CSV tables, read back from their bytes."""
+    ahead, today_cost = _ahead(report, recount), recount.today_cost
     for cells in csv.DictReader(io.StringIO(csv_table.summary(report).decode())):
         arm = next(arm for arm in report.mechanisms if csv_safe(arm.arm.label) == cells["label"])
         wanted = summary_cells(recount.mechanism(to_plain(arm.arm)), recount.confirmed(arm.arm.label))
+        wanted |= ahead.cells(arm.arm.label) | {"today_cost_usd_per_hour": today_cost}
+        wanted |= _converted(wanted, recount.economics.get("currency"))
         yield from _cells(f"summary {cells['label']}", cells, wanted)
     rows = [(key_of(to_plain(table.group)), row) for table in report.groups for row in table.rows]
     for cells, (key, row) in zip(csv.DictReader(io.StringIO(csv_table.cases(report).decode())), rows, strict=True):
         wanted = case_cells(recount.cases[key, row.arm.label].row, recount.discarded(key))
         yield from _cells(f"cases {key} {row.arm.label}", cells, wanted)
+
+
+def _converted(cells: Mapping[str, Any], currency: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The dollars of a row in the currency that is stated; nothing without one."""
+    if currency is None:
+        return {}
+    dollars = {name: usd for name, usd in cells.items() if "usd" in name.split("_")}
+    return {
+        name.replace("usd", currency["code"].lower()): None if usd is None else usd * currency["per_usd"]
+        for name, usd in dollars.items()
+    }
 
 
 def summary_cells(row: Mapping[str, Any], confirmed: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,8 +148,12 @@ def summary_cells(row: Mapping[str, Any], confirmed: Mapping[str, Any]) -> dict[
         "utilization": row["utilization"], "cost_usd_per_hour": cost, "saving_usd_per_hour": saving,
         "saving_low_usd_per_hour": row["saving_usd_per_hour.low"],
         "saving_high_usd_per_hour": row["saving_usd_per_hour.high"], "saving_percent": row["saving_percent"],
-        "probability_saving_positive": row["probability_saving_positive"], "cash_saving_usd_per_hour": saving,
+        "probability_saving_positive": row["probability_saving_positive"],
+        "cash_saving_usd_per_hour": row["cash_saving_usd_per_hour.value"],
         "cost_usd_per_million_tokens": row["usd_per_million_tokens.value"],
+        "cost_usd_per_million_tokens_full_load": row["usd_per_million_tokens_full_load.value"],
+        "cash_saving_low_usd_per_hour": row["cash_saving_usd_per_hour.low"],
+        "cash_saving_high_usd_per_hour": row["cash_saving_usd_per_hour.high"],
         "speedup_vs_baseline": row["speedup.value"], "peak_memory_mib": None if peak is None else peak / 1024**2,
         "crossover_tokens": row["crossover.1"], "crossover_above_tokens": row["crossover.0"],
         "cost_low_usd_per_hour": row["cost_usd_per_hour.low"], "cost_high_usd_per_hour": row["cost_usd_per_hour.high"],
@@ -119,10 +193,10 @@ def csv_safe(label: str) -> str:
 
 def known_numbers(report: Report, recount: Recount) -> tuple[float, ...]:
     """Every number that a sentence may state: worked out anew, or given in the plan."""
-    plan = recount.plan
+    plan, steps = recount.plan, _steps(report, recount)
     rows = [
         *(case.row for case in recount.cases.values()), recount.ceilings, *(row for _, row in recount.confirmations),
-        *(recount.mechanism(to_plain(arm.arm)) for arm in report.mechanisms),
+        *(recount.mechanism(to_plain(arm.arm)) for arm in report.mechanisms), steps,
     ]  # fmt: skip
     error = sum(plan["analysis"]["look_errors"])
     judged = sum(
@@ -131,10 +205,11 @@ def known_numbers(report: Report, recount: Recount) -> tuple[float, ...]:
     )
     stated = [
         100 * plan["sampling"]["same_within"], judged, 100 * error, judged * error,
-        *(group["shape"]["seq_len"] for group in plan["groups"]),
+        *(group["shape"][side] for group in plan["groups"] for side in ("seq_len", "batch_size")), *recount.stated,
     ]  # fmt: skip
     worked_out = [value for row in rows for _, value in leaves(row) if isinstance(value, (int, float))]
-    return tuple(abs(value) for value in (*stated, *worked_out))
+    observed = [v * factor for _, v in leaves(steps["observed"]) if isinstance(v, float) for factor in (100, 1e3)]
+    return tuple(abs(value) for value in (*stated, *worked_out, *observed))
 
 
 def _one_of(value: float, known: Sequence[float], said: float) -> float | None:
