@@ -19,6 +19,7 @@ import numpy as np
 from castbench.cost.rehearsed import Rehearsal
 from castbench.cost.traffic import Traffic
 from castbench.measure.runner import Silent
+from castbench.measure.threads import usable_cores
 from castbench.pipeline import load_plan, measure, open_rig, read_run
 from castbench.records import RunRecord
 from castbench.rehearsal.choice import RehearsalChoice
@@ -82,7 +83,9 @@ def measured_run(folder: Path, seconds: float, sizes: Sequence[int]) -> RunRecor
     file.write_text(PROFILE.format(seconds=seconds, sizes=list(sizes)))
     profile, full = load_plan(str(file))
     plan = replace(full, arms=tuple(arm for arm in full.arms if arm.role != "ceiling"))
-    with closing(open_rig("cpu", profile.dtype, profile.seed)) as rig:
+    # A core is left to who sends: else the server's threads stand behind it, and wait for one another.
+    threads = max(1, len(usable_cores() or (0,)) - 1)
+    with closing(open_rig("cpu", profile.dtype, profile.seed, threads)) as rig:
         return measure(profile, plan, rig, Silent(), out=folder / "rehearsed.jsonl").record
 
 
@@ -152,7 +155,7 @@ def show(setting: Setting, found: Rehearsal) -> None:
 
 
 def main() -> None:
-    """Print the table; exit code 1 where fewer settings than promised are borne out."""
+    """Print the table; exit code 1 where fewer settings than promised lie inside their bands."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60.0, help="of every rehearsal")
     parser.add_argument("--measure", type=float, default=20.0, help="seconds per shape of the run before them")
@@ -173,13 +176,16 @@ def main() -> None:
             rows.append(row(setting, found))
             if not asked.json:
                 show(setting, found)
+    inside = sum(bool(one["p50_inside"]) and bool(one["p99_inside"]) for one in rows)
     borne_out = sum(bool(one["borne_out"]) for one in rows)
     needed = round(PROMISED / 10 * len(settings))
     result = {
         "machine": asdict(record.header.environment), "seconds": seconds, "seed": asked.seed, "settings": len(settings),
-        "borne_out": borne_out, "promised": needed, "good": borne_out >= needed, "rows": rows,
+        "inside": inside, "borne_out": borne_out, "promised": needed, "good": inside >= needed, "rows": rows,
     }  # fmt: skip
-    print(json.dumps(result, indent=1) if asked.json else f"borne out in {borne_out} of {len(settings)} settings")
+    told = f"both percentiles inside the band in {inside} of {len(settings)} settings"
+    told += f", in {borne_out} of them with bands narrow enough to say something"
+    print(json.dumps(result, indent=1) if asked.json else told)
     if asked.out:
         asked.out.parent.mkdir(parents=True, exist_ok=True)
         asked.out.write_text(json.dumps(result, indent=1) + "\n")
