@@ -1,4 +1,6 @@
-"""Starts processes of the fork server so that the Ctrl-C which this process handles ends none of them."""
+"""Starts processes of the fork server, so that the Ctrl-C which this process handles ends none of them, and tells how
+they ended.
+"""
 
 from __future__ import annotations
 
@@ -21,3 +23,14 @@ def start(process: ForkServerProcess) -> None:
             process.start()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+def how_it_ended(process: ForkServerProcess) -> str | None:
+    """Signal or exit code of a process that is gone; None for a SIGKILL, which nobody here sent: that is how the kernel
+    ends what takes too much memory.
+    """
+    process.join(5.0)
+    code = process.exitcode
+    if code == -signal.SIGKILL:
+        return None
+    return signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"

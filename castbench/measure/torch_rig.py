@@ -8,7 +8,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
-import signal
 import time
 import uuid
 from contextlib import suppress
@@ -88,13 +87,11 @@ class Worker:
         self._process.join(5.0)
 
     def _obituary(self) -> CaseFailed:
-        """Why the process is gone. SIGKILL that nobody here sent is the kernel's out-of-memory killer."""
-        self._process.join(5.0)
-        code = self._process.exitcode
-        if code == -signal.SIGKILL:
+        """Why the process is gone."""
+        ended = forking.how_it_ended(self._process)
+        if ended is None:
             return CaseFailed(Status.OOM, "the system killed the worker (SIGKILL): out of memory", epoch_lost=True)
-        name = signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
-        return CaseFailed(Status.CRASH, f"the worker process died ({name})", epoch_lost=True)
+        return CaseFailed(Status.CRASH, f"the worker process died ({ended})", epoch_lost=True)
 
 
 def _serve(

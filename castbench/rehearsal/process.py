@@ -6,7 +6,6 @@ The parent never imports torch: a crash, a hang or an exhausted memory ends the 
 from __future__ import annotations
 
 import multiprocessing
-import signal
 import time
 from contextlib import suppress
 from importlib import import_module
@@ -125,13 +124,11 @@ class ServerProcess:
         return message
 
     def _obituary(self) -> HardwareError:
-        """Why the process is gone. SIGKILL that nobody here sent is the kernel's out-of-memory killer."""
-        self._process.join(5.0)
-        code = self._process.exitcode
-        if code == -signal.SIGKILL:
+        """Why the process is gone."""
+        ended = forking.how_it_ended(self._process)
+        if ended is None:
             return HardwareError("the system killed the server (SIGKILL): out of memory")
-        name = signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
-        return HardwareError(f"the server process died ({name})")
+        return HardwareError(f"the server process died ({ended})")
 
 
 def _serve(
