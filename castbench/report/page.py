@@ -106,6 +106,18 @@ def _summary(report: Report) -> Iterator[Block]:
         yield Paragraph(note.format(baseline=text.say(baseline.said)), "note")
     if any(is_rough(arm) for arm in report.mechanisms):
         yield Paragraph(text.WORDS["summary.rough"], "note")
+    yield Paragraph(" ".join(_names(report.mechanisms)), "note")
+
+
+def _names(mechanisms: Iterable[ArmProjection]) -> Iterator[str]:
+    """What the names mean, of those mechanisms that everybody meets, and of the advice."""
+    labels: dict[str, list[str]] = {}
+    for arm in mechanisms:
+        labels.setdefault(arm.arm.mechanism, []).append(arm.arm.label)
+    for mechanism, called in labels.items():
+        if mechanism in text.NAMES:
+            yield text.NAMES[mechanism].format(labels=", ".join(called))
+    yield text.NAMES["words"]
 
 
 def kept_label(mechanisms: Iterable[ArmProjection], money: Money) -> str | None:

@@ -124,7 +124,8 @@ def _block(block: Block, families: Sequence[str], heading: str) -> dict[str, Any
     if isinstance(block, Bullets):
         return {"kind": "bullets", "items": [_breakable(item) for item in block.items]}
     if isinstance(block, Commands):
-        return {"kind": "commands", "lines": [_breakable(line) for line in block.lines]}
+        # To be copied: nothing may stand in a word that the shell would take as a part of it.
+        return {"kind": "commands", "lines": [legible(line) for line in block.lines]}
     if isinstance(block, Chart):
         style = replace(PRINTED, font=", ".join(f"'{family}'" for family in families))
         title = None if block.title == heading else _breakable(block.title)

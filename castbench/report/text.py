@@ -43,6 +43,8 @@ MODES = Section("modes")
 TERMS = Section("terms")
 """Words of profiles and run files: batching, regime, phase."""
 WORDS = Section("words")
+NAMES = Section("names")
+"""What mechanisms are called and what advice means, by mechanism and by `words`."""
 
 ROUGH = "~"
 

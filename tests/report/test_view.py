@@ -140,7 +140,7 @@ def test_rough_figures_in_the_summary_are_marked_points() -> None:
     assert "3.67–7.35" not in summary
     assert "> 99 %" not in summary
     assert "~ marks rough figures from fewer than 8 rounds" in summary
-    assert "Rough: fewer than 8 rounds." in drawn.partition("How each")[2]
+    assert "Rough: fewer than 8 rounds." in " ".join(drawn.partition("How each")[2].split())
     assert "95 % intervals" not in summary
     assert "only give" not in drawn
     assert "~" not in exporters.render(builder.win(), "terminal").decode()
