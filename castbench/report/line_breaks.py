@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-_WIDE = "\u1100-\u115f\u2e80-\u9fff\uac00-\ud7a3\uf900-\ufaff\uff01-\uff60\uffe0-\uffe6"
-_PIECE = re.compile(rf"(\s*)([\u30a1-\u30ff]+|[{_WIDE}]|[^\s{_WIDE}]+)")
-_HAS_WIDE = re.compile(f"[{_WIDE}]")
+WIDE = "\u1100-\u115f\u2e80-\u9fff\uac00-\ud7a3\uf900-\ufaff\uff01-\uff60\uffe0-\uffe6"
+_PIECE = re.compile(rf"(\s*)([\u30a1-\u30ff]+|[{WIDE}]|[^\s{WIDE}]+)")
+_HAS_WIDE = re.compile(f"[{WIDE}]")
 _NEVER_FIRST = frozenset(")]/%,.、。，．・：；？！）」』】］｝〉》～％ー々ぁぃぅぇぉっゃゅょァィゥェォッャュョ")
 _NEVER_LAST = frozenset("（「『【［｛〈《")
 

@@ -6,6 +6,7 @@ Blocks travel to the template (page.typ) as JSON, so that no words of anybody ar
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from castbench.report.blocks import Block, Bullets, Chart, Commands, Heading, Pa
 from castbench.report.charts.style import PRINTED
 from castbench.report.comparison import Comparison
 from castbench.report.extra import needed
+from castbench.report.line_breaks import WIDE
 from castbench.report.nouns import Report
 from castbench.report.text import legible
 from castbench.report.trim import MOST_CASE_ROWS
@@ -35,6 +37,7 @@ JAPANESE = (
 _LARGE = 3
 """Sentences of the headline that are set large."""
 _LONGEST_WORD, _LONGEST_IN_A_CELL, _PIECE = 40, 22, 8
+_LATIN_RUN = re.compile(rf"[^\s{WIDE}]+")
 _BREAK = "\u200b"
 """Where a word may be broken, without a mark."""
 
@@ -144,8 +147,8 @@ def _table(table: Table) -> dict[str, Any]:
 
 
 def _breakable(words: str, longest: int = _LONGEST_WORD) -> str:
-    """Legible words, of which none is too long to be broken somewhere."""
-    return " ".join(word if len(word) <= longest else _pieces(word) for word in legible(words).split(" "))
+    """Legible words, of which none is too long to be broken somewhere; wide characters may be broken anyway."""
+    return _LATIN_RUN.sub(lambda run: run[0] if len(run[0]) <= longest else _pieces(run[0]), legible(words))
 
 
 def _pieces(word: str) -> str:
