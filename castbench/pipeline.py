@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
 MOST_REPLAYED = 20_000
 """Requests that a report replays at most: castbench capacity takes longer traces."""
+MOST_SERVERS = 10_000
+"""Servers that a report sizes at most."""
 MADE_UP = 10_000
 """Requests that a report makes up from a rate."""
 DEVICES = ("auto", "cpu", "fake", "cuda", "cuda:N")
@@ -440,6 +442,9 @@ def _at_objective(
     if demand is None or stated is None or not spoken_of or plan.served.phase != "inference":
         return None
     told = str(stated)
+    servers = [arm.replicas for arm in projection.arms if arm.arm.label in spoken_of and arm.replicas is not None]
+    if max(servers, default=0) > MOST_SERVERS:
+        return objective_view.untested(told, f"more than {MOST_SERVERS:,} servers are needed by the rate alone")
     if demand.trace is not None and demand.trace.rows > MOST_REPLAYED:
         return objective_view.untested(told, f"the trace has {demand.trace.rows:,} requests; run castbench capacity")
     hours = None if demand.trace else MADE_UP / demand.requests_per_second / SECONDS_PER_HOUR
@@ -572,11 +577,15 @@ def write_out(data: bytes, out: Path | None, *, force: bool = False) -> None:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
         return
+    if out.is_dir():
+        raise InputError(f"{out} is a folder; name a file in it")
     try:
         with out.open("wb" if force else "xb") as file:
             file.write(data)
     except FileExistsError:
         raise InputError(f"{out} exists already; name another file, or overwrite it with --force") from None
+    except FileNotFoundError:
+        raise InputError(f"{out}: there is no folder {out.parent}; make it first, or name another") from None
     except OSError as error:
         raise InputError(f"cannot write {out}: {error.strerror}") from None
 

@@ -75,6 +75,9 @@ def capacity_command(
     check_not_negative("--overhead-ms", overhead_ms)
     check_not_negative("--resamples", resamples)
     check_not_negative("--seed", seed)
+    check_not_negative("--spare", spare or 0)
+    check_positive("--min-replicas", min_replicas)
+    check_positive("--zones", zones)
     require_free(out)
     question = CapacityQuestion(
         traffic=TrafficChoice(trace, rate, hours, seed), latencies_ms=(p50_ms, p95_ms, p99_ms),

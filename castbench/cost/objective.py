@@ -19,6 +19,9 @@ Measure = Literal["latency", "wait"]
 _LIMITS: dict[Measure, str] = {"latency": "limit.latency", "wait": "limit.wait"}
 _MISSES: dict[Measure, str] = {"latency": "miss.latency", "wait": "miss.wait"}
 
+MOST_ASKED = 100_000
+"""Replicas that a floor and spares may add up to."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limit:
@@ -58,6 +61,8 @@ class Objective:
             raise InputError(f"objective: max_utilization must be above 0 and at most 1, got {self.max_utilization:g}")
         if min(self.min_replicas, self.zones) < 1 or self.spare < 0:
             raise InputError("objective: at least 1 replica and 1 zone, and 0 or more spare replicas, are needed")
+        if self.min_replicas * self.zones + self.spare > MOST_ASKED:
+            raise InputError(f"objective: at most {MOST_ASKED:,} replicas can be asked for, spare ones included")
         if not self.limits and self.max_utilization is None:
             raise InputError("objective: state a latency, a wait or max_utilization; else one replica would do for all")
 

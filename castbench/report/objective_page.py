@@ -25,8 +25,11 @@ def objective(found: AtObjective | None) -> Iterator[Block]:
     yield Paragraph(text.say(_traffic(found)))
     sized = [arm for arm in found.arms if arm.servers is not None]
     if sized:
-        columns = tuple(Column(text.CAPACITY_COLUMNS[name], name != "label", name == "label") for name in _COLUMNS)
-        yield Table(columns, tuple(_row(arm) for arm in sized))
+        is_priced = any(arm.cost_usd_per_hour is not None for arm in sized)
+        kept = [i for i, name in enumerate(_COLUMNS) if is_priced or name != "cost"]
+        columns = [Column(text.CAPACITY_COLUMNS[name], name != "label", name == "label") for name in _COLUMNS]
+        rows = [_row(arm) for arm in sized]
+        yield Table(tuple(columns[i] for i in kept), tuple(tuple(row[i] for i in kept) for row in rows))
     missed = [_none(found, arm) for arm in found.arms if arm.servers is None]
     if missed:
         yield Bullets(tuple(map(text.say, missed)))

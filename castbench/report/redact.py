@@ -12,7 +12,7 @@ from castbench.cost.outlook_nouns import Electricity, Outlook
 from castbench.cost.spec import ArmProjection, Change, Running, Savings, Waterfall
 from castbench.records import Environment
 from castbench.report import headline, text, view
-from castbench.report.nouns import CaseRow, GroupTable, Report, RunFacts
+from castbench.report.nouns import AtObjective, CaseRow, GroupTable, Report, RunFacts
 from castbench.said import Quantity, Statement, Value, Words, statement
 
 REDACTED = "[redacted]"
@@ -147,15 +147,23 @@ def _without_money(report: Report) -> Report:
     missing = statement("warning.money_redacted")
     mechanisms = tuple(_unpriced(arm) for arm in report.mechanisms)
     missing_money, savings = statement("no_money.redacted"), _unpriced_savings(report.money.savings)
-    money = replace(report.money, price=None, missing=missing_money, savings=savings)
+    money = replace(report.money, price=None, missing=missing_money, savings=savings, currency=None)
     kept = tuple(said for said in report.assumptions if not _tells_money(said))
-    said = headline.sentences(mechanisms, money, report.groups, report.run, report.confirmations)
+    sized = _unpriced_sizes(report.at_objective)
+    said = headline.sentences(mechanisms, money, report.groups, report.run, report.confirmations, sized)
     return replace(
         report, mechanisms=mechanisms, money=money, assumptions=kept,
         warnings=(*(said for said in report.warnings if said.key not in _OF_OBSERVED), missing),
         headline=tuple(s for s in said if s.key != "headline.no_money"), rented=None,
-        outlook=None if report.outlook is None else _unpriced_outlook(report.outlook),
+        outlook=None if report.outlook is None else _unpriced_outlook(report.outlook), at_objective=sized,
     )  # fmt: skip
+
+
+def _unpriced_sizes(found: AtObjective | None) -> AtObjective | None:
+    """Servers at the objective without what they cost, which divided by their number is the price."""
+    if found is None:
+        return None
+    return replace(found, arms=tuple(replace(arm, cost_usd_per_hour=None) for arm in found.arms))
 
 
 def _unpriced_outlook(ahead: Outlook) -> Outlook:

@@ -50,9 +50,13 @@ class Whole:
         return {"minimum": self.low, "maximum": self.high}
 
 
+SMALLEST = 1e-9
+"""Numbers nearer to 0 are slips, and dividing by them gives numbers without end."""
+
+
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A number above 0 and at most `high`; `unit` is ms, s or none."""
+    """A number above 0, no nearer to it than SMALLEST, and at most `high`; `unit` is ms, s or none."""
 
     high: float
     noun: str = "a number above 0"
@@ -60,12 +64,14 @@ class Number:
 
     def fits(self, value: object) -> bool:
         """Whether the value is one; true and .nan are not."""
-        return _is_number(value) and 0 < value <= self.high  # type: ignore[operator]  # narrowed by _is_number
+        return _is_number(value) and SMALLEST <= value <= self.high  # type: ignore[operator]  # narrowed by _is_number
 
     def problem(self, value: object) -> str | None:
         """See Kind."""
         if self.fits(value):
             return None
+        if _is_number(value) and 0 < value < SMALLEST:  # type: ignore[operator]  # narrowed by _is_number
+            return f"expected {self.noun} that is not this near to 0, got {shown(value)}"
         if _is_number(value) and self.high < value < math.inf:  # type: ignore[operator]  # narrowed by _is_number
             return f"expected at most {self.high:g}, got {shown(value)}"
         meant = meant_number(value, self.unit)
@@ -74,7 +80,7 @@ class Number:
 
     def json_schema(self) -> dict[str, Any]:
         """See Kind."""
-        return {"exclusiveMinimum": 0, "maximum": self.high}
+        return {"minimum": SMALLEST, "maximum": self.high}
 
 
 @dataclass(frozen=True, slots=True)

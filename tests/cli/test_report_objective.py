@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from castbench import pipeline
 from castbench.cli.app import app
+from castbench.errors import InputError
 from castbench.units import SECONDS_PER_HOUR
 
 PROFILE = """
@@ -114,3 +115,20 @@ def test_a_trace_is_replayed_and_one_that_went_away_is_told(runs: Path) -> None:
     assert lost["arms"] == []
     assert "requests.csv" in lost["untested"]
     assert "was not tested" in " ".join(run("report", str(runs / "traced.jsonl")).split())
+
+
+def test_a_rate_beyond_reason_is_told_and_not_replayed(runs: Path) -> None:
+    """Servers by the rate alone are counted; nobody waits for a replay of millions of them."""
+    found = reported(runs / "kept.jsonl", "--rate", "1e12")["projected"]["at_objective"]
+    assert "more than 10,000 servers" in found["untested"]
+
+
+def test_a_folder_or_a_missing_one_is_said_with_what_to_do(runs: Path) -> None:
+    """--out names a file in a folder that is there; --force changes nothing of it."""
+    for out, words in ((runs, "is a folder"), (runs / "nowhere" / "x.md", "make it first")):
+        for force in ([], ["--force"]):
+            done = CliRunner().invoke(
+                app, ["report", str(runs / "none.jsonl"), "--format", "md", "--out", str(out), *force]
+            )
+            assert isinstance(done.exception, InputError)
+            assert words in str(done.exception)

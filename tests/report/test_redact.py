@@ -7,10 +7,10 @@ import pytest
 
 from castbench.records import Outcome, Status
 from castbench.report import exporters, view
-from castbench.report.nouns import Report
+from castbench.report.nouns import AtObjective, Report, SizedArm
 from castbench.report.redact import redact
 from castbench.said import Quantity, Unit, statement
-from castbench.workload.spec import TraceReference
+from castbench.workload.spec import Currency, TraceReference
 from tests.report import builder
 
 SECRETS = ("gpu-host-7", "/home/mai", "GPU-1234", "secret", "castbench-runs")
@@ -125,3 +125,25 @@ def test_a_trace_is_not_named() -> None:
     clean = _everything(redact(report))
     assert "acme" not in clean
     assert "ab" * 32 in clean
+
+
+def test_servers_at_the_objective_are_kept_and_their_cost_is_not() -> None:
+    """Cost over servers is the contract price: neither table, headline nor JSON has it; the servers stand there."""
+    sized = tuple(
+        SizedArm(label, servers, servers * 38.7131, ((0.5, 0.1), (0.95, 0.2), (0.99, 0.24)), 0.5, servers, None)
+        for label, servers in (("sdpa", 5), ("cast-32", 3))
+    )
+    report = replace(_contract(), at_objective=AtObjective("p99 ≤ 250 ms", None, 10_000, 40.0, sized, None))
+    assert "193.5655" in _everything(report)
+    told = " ".join(_everything(redact(report)).split())
+    assert "the replayed traffic needs 5 servers of sdpa or 3 servers of cast-32." in told
+    assert not any(amount in told for amount in ("193.5655", "116.1393", "194 $", "116 $", "| 194 |"))
+    assert "| 194 |" in _everything(report)
+
+
+def test_the_rate_of_a_currency_goes_with_the_money() -> None:
+    """Without amounts nobody needs the rate that they were to be converted at."""
+    report = _contract()
+    report = replace(report, money=replace(report.money, currency=Currency("EUR", 0.91731)))
+    assert "0.91731" in _everything(report)
+    assert "0.91731" not in _everything(redact(report))

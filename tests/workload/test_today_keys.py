@@ -92,3 +92,13 @@ def test_the_keys_reach_the_run_file_and_older_files_are_read() -> None:
         del plain["demand"][key]
     older = from_plain(Economics, plain)
     assert (older.today, older.observed, older.demand) == (None, None, Demand(3.0))
+
+
+@pytest.mark.parametrize(
+    "keys", ["observed: {p50_ms: 1.0e-320}", "demand: {requests_per_second: 5, max_utilization: 1.0e-320}"]
+)
+def test_numbers_that_would_divide_to_infinity_are_refused_before_anything_is_measured(keys: str) -> None:
+    """Nothing anybody means is that near to 0; servers would be infinitely many after the whole measurement."""
+    profile, [problem] = read(keys)
+    assert profile is None
+    assert "not this near to 0" in problem
