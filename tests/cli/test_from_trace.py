@@ -148,7 +148,7 @@ def test_options_say_which_columns_to_read(in_tmp: Path) -> None:
         (["--name", "a b"], "--name: expected a name of at most 80"),
         (["--tokens-column", "Context"], "no column is named 'Context'; there are 'TIMESTAMP', 'ContextTokens'"),
         (["-o", "there.yaml"], "there.yaml exists already; name another file, or overwrite it with --force"),
-        (["-o", "no/such/folder.yaml"], "cannot write no/such/folder.yaml"),
+        (["-o", "no/such/folder.yaml"], "no/such/folder.yaml: there is no folder no/such; make it first"),
     ],
 )
 def test_what_cannot_be_done_is_refused_and_nothing_written(in_tmp: Path, options: list[str], words: str) -> None:
