@@ -5,7 +5,6 @@ The parent never imports torch: a crash, a hang or an exhausted memory of a mech
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import time
@@ -17,7 +16,6 @@ from functools import partial
 from hashlib import sha256
 from importlib import import_module
 from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,24 +48,18 @@ class Worker:
     """A child process that answers commands one at a time."""
 
     def __init__(self, device: str, threads: int | None, memory_limit_bytes: int | None = None) -> None:
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["castbench.measure.worker"])
-        self._connection: Connection
-        self._connection, theirs = context.Pipe()
-        self._process: ForkServerProcess = context.Process(
-            target=_serve, args=(theirs, device, threads, memory_limit_bytes, usable_cores()), daemon=True
-        )
-        forking.start(self._process)
-        theirs.close()
+        self._forked = forking.Forked(
+            "castbench.measure.worker", _serve, device, threads, memory_limit_bytes, usable_cores()
+        )  # fmt: skip
 
     def ask(self, command: str, timeout_s: float, **arguments: Any) -> Any:
         """The command's result; CaseFailed where it failed, the process died or the time ran out."""
         try:
-            self._connection.send((command, arguments))
-            if not self._connection.poll(timeout_s):
+            self._forked.connection.send((command, arguments))
+            if not self._forked.connection.poll(timeout_s):
                 self.kill()
                 raise CaseFailed(Status.TIMEOUT, f"no answer within {timeout_s:.0f} s", epoch_lost=True)
-            answer = self._connection.recv()
+            answer = self._forked.connection.recv()
         except (EOFError, ConnectionError, BrokenPipeError):
             raise self._obituary() from None
         if answer[0] == "failed":
@@ -76,19 +68,15 @@ class Worker:
 
     def close(self) -> None:
         """Hang up and wait for the process to end; kill it if it does not."""
-        self._connection.close()
-        self._process.join(5.0)
-        if self._process.is_alive():
-            self.kill()
+        self._forked.close()
 
     def kill(self) -> None:
         """End the process at once."""
-        self._process.kill()
-        self._process.join(5.0)
+        self._forked.kill()
 
     def _obituary(self) -> CaseFailed:
         """Why the process is gone."""
-        ended = forking.how_it_ended(self._process)
+        ended = self._forked.how_it_ended()
         if ended is None:
             return CaseFailed(Status.OOM, "the system killed the worker (SIGKILL): out of memory", epoch_lost=True)
         return CaseFailed(Status.CRASH, f"the worker process died ({ended})", epoch_lost=True)

@@ -5,12 +5,10 @@ The parent never imports torch: a crash, a hang or an exhausted memory ends the 
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from contextlib import suppress
 from importlib import import_module
 from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerProcess
 from typing import Any
 
 from castbench.errors import HardwareError
@@ -42,15 +40,9 @@ class ServerProcess:
     def __init__(
         self, order: ServerOrder, device: str, threads: int | None, memory_limit_bytes: int | None = None
     ) -> None:
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["castbench.rehearsal.server"])
-        self._connection: Connection
-        self._connection, theirs = context.Pipe()
-        self._process: ForkServerProcess = context.Process(
-            target=_serve, args=(theirs, device, threads, memory_limit_bytes, usable_cores()), daemon=True
-        )
-        forking.start(self._process)
-        theirs.close()
+        self._forked = forking.Forked(
+            "castbench.rehearsal.server", _serve, device, threads, memory_limit_bytes, usable_cores()
+        )  # fmt: skip
         try:
             self.overhead_s = self._opened(order)
         except BaseException:
@@ -74,24 +66,20 @@ class ServerProcess:
     def finish(self) -> float | None:
         """Ask for the threads' waiting time."""
         self._say("finish")
-        if not self._connection.poll(_FINISH_TIMEOUT_S):
+        if not self._forked.connection.poll(_FINISH_TIMEOUT_S):
             return None
         word, waited_s = self._heard()
         return waited_s if word == "finished" else None
 
     def close(self) -> None:
         """Hang up and wait for the process to end; kill it if it does not."""
-        self._connection.close()
-        self._process.join(5.0)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join(5.0)
+        self._forked.close()
 
     def _opened(self, order: ServerOrder) -> float:
         """Send the order and wait until the server is warm; its overhead."""
         self._say(order)
         until_s = time.monotonic() + START_TIMEOUT_S
-        while self._connection.poll(max(0.0, until_s - time.monotonic())):
+        while self._forked.connection.poll(max(0.0, until_s - time.monotonic())):
             word, *rest = self._heard()
             if word == "ready":
                 return float(rest[0])
@@ -102,30 +90,30 @@ class ServerProcess:
     def _say(self, message: Any) -> None:
         """Send a message."""
         try:
-            self._connection.send(message)
+            self._forked.connection.send(message)
         except OSError:
             raise self._obituary() from None
 
     def _is_there(self, timeout_s: float) -> bool:
         """Whether a message comes within so long, to much less than a millisecond."""
         if timeout_s > _PIPE_STEP_S:
-            return self._connection.poll(timeout_s - _PIPE_STEP_S)
-        if self._connection.poll(0):
+            return self._forked.connection.poll(timeout_s - _PIPE_STEP_S)
+        if self._forked.connection.poll(0):
             return True
         time.sleep(max(0.0, timeout_s))
-        return self._connection.poll(0)
+        return self._forked.connection.poll(0)
 
     def _heard(self) -> tuple[Any, ...]:
         """The next message."""
         try:
-            message: tuple[Any, ...] = self._connection.recv()
+            message: tuple[Any, ...] = self._forked.connection.recv()
         except (EOFError, OSError):
             raise self._obituary() from None
         return message
 
     def _obituary(self) -> HardwareError:
         """Why the process is gone."""
-        ended = forking.how_it_ended(self._process)
+        ended = self._forked.how_it_ended()
         if ended is None:
             return HardwareError("the system killed the server (SIGKILL): out of memory")
         return HardwareError(f"the server process died ({ended})")

@@ -76,8 +76,8 @@ def test_requests_that_come_together_are_served_together(record: RunRecord) -> N
 def test_a_server_that_is_killed_is_no_answer(record: RunRecord) -> None:
     """The error says what ended it, in words, and not that it kept silent."""
     server = ServerProcess(order(record), "cpu", 1)
-    assert server._process.pid is not None
-    os.kill(server._process.pid, signal.SIGTERM)
+    assert server._forked.pid is not None
+    os.kill(server._forked.pid, signal.SIGTERM)
     try:
         with pytest.raises(HardwareError, match=r"the server process died \(SIGTERM\)"):
             play(server, RealClock(), Traffic.of([0.0, 0.2], [32, 32]), BatchingPolicy(4), 60.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from castbench.mechanisms.accounting import four_projections, projections
+from castbench.mechanisms.accounting import four_projections, fused_attention, projections
 from castbench.mechanisms.spec import KernelWork, MechanismSpec, Problem
 
 SLICE_BYTES = {"cpu": 3 * 1024**2, "cuda": 256 * 1024**2}
@@ -80,7 +80,7 @@ def work(params: BigBirdParams, problem: Problem) -> KernelWork:
     """
     batch, width, size = problem.batch_size, problem.embed_dim, problem.element_bytes
     if params.is_dense(problem.seq_len):
-        return projections(problem) + _dense(problem)
+        return projections(problem) + fused_attention(problem)
     count = params.blocks(problem.seq_len)
     whole, between = count * params.block_size, count - params.global_blocks
     gathered = batch * between * params.seen * params.block_size
@@ -96,18 +96,6 @@ def work(params: BigBirdParams, problem: Problem) -> KernelWork:
         activation_bytes=row_bytes + (end_bytes + _index_bytes(params, problem) if problem.training else 3 * row_bytes),
     )
     return projections(problem) + attention
-
-
-def _dense(problem: Problem) -> KernelWork:
-    """Softmax attention over all tokens, as sdpa does it."""
-    tokens = problem.batch_size * problem.seq_len
-    row_bytes = float(tokens * problem.embed_dim * problem.element_bytes)
-    return KernelWork(
-        attention_flops=4.0 * tokens * problem.seq_len * problem.embed_dim,
-        elementwise_bytes=4 * row_bytes,
-        launches=1,
-        activation_bytes=row_bytes + float(_FP32_BYTES * tokens * problem.num_heads * problem.training),
-    )
 
 
 def _index_bytes(params: BigBirdParams, problem: Problem) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from castbench.mechanisms.accounting import projection_parameters, projections
+from castbench.mechanisms.accounting import fused_attention, projection_parameters, projections
 from castbench.mechanisms.spec import KernelWork, MechanismSpec, Problem
 
 _FP32_BYTES = 4
@@ -49,7 +49,7 @@ def work(params: NystromParams, problem: Problem) -> KernelWork:
     """
     tokens, width = problem.batch_size * problem.seq_len, problem.embed_dim
     row_bytes = float(tokens * width * problem.element_bytes)
-    own = _softmax(problem) if problem.seq_len <= params.landmarks else _by_landmarks(params, problem)
+    own = fused_attention(problem) if problem.seq_len <= params.landmarks else _by_landmarks(params, problem)
     total = projections(problem) + own
     if params.convolution is not None:
         block = convolution_block(params.convolution)
@@ -63,18 +63,6 @@ def work(params: NystromParams, problem: Problem) -> KernelWork:
             activation_bytes=row_bytes + window_bytes,
         )
     return total
-
-
-def _softmax(problem: Problem) -> KernelWork:
-    """Softmax attention in one fused kernel."""
-    tokens = problem.batch_size * problem.seq_len
-    row_bytes = float(tokens * problem.embed_dim * problem.element_bytes)
-    return KernelWork(
-        attention_flops=4.0 * tokens * problem.seq_len * problem.embed_dim,
-        elementwise_bytes=4 * row_bytes,
-        launches=1,
-        activation_bytes=row_bytes + _FP32_BYTES * tokens * problem.num_heads * problem.training,
-    )
 
 
 def _by_landmarks(params: NystromParams, problem: Problem) -> KernelWork:
