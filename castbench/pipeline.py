@@ -444,19 +444,21 @@ def _at_objective(
     told = str(stated)
     servers = [arm.replicas for arm in projection.arms if arm.arm.label in spoken_of and arm.replicas is not None]
     if max(servers, default=0) > MOST_SERVERS:
-        return objective_view.untested(told, f"more than {MOST_SERVERS:,} servers are needed by the rate alone")
+        return objective_view.too_many_servers(told, MOST_SERVERS)
     if demand.trace is not None and demand.trace.rows > MOST_REPLAYED:
-        return objective_view.untested(told, f"the trace has {demand.trace.rows:,} requests; run castbench capacity")
+        return objective_view.too_long_a_trace(told, demand.trace.rows)
     hours = None if demand.trace else MADE_UP / demand.requests_per_second / SECONDS_PER_HOUR
     question = CapacityQuestion(
         TrafficChoice(rate=demand.requests_per_second, hours=hours), labels=spoken_of, resamples=0,
         seed=plan.served.seed,
     )  # fmt: skip
-    asked = replace(record, header=replace(record.header, economics=replace(record.header.economics, demand=demand)))
+    asked, economics = record, record.header.economics
+    if economics.demand != demand:  # what was worked out of a record stays with it, and not with a copy
+        asked = replace(record, header=replace(record.header, economics=replace(economics, demand=demand)))
     try:
         found = capacity(asked, question, price_usd_per_hour=price_usd_per_hour, prices=prices)
     except CastbenchError as error:
-        return objective_view.untested(told, str(error))
+        return objective_view.refused(told, str(error))
     return objective_view.at_objective(found, told)
 
 

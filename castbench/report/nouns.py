@@ -222,7 +222,7 @@ class AtObjective:
     """Servers that keep the profile's latency objective, of those mechanisms that the headline speaks of.
 
     source    where the replayed traffic came from; None: made up from the rate
-    untested  why nothing was replayed, in a sentence; None where it was
+    untested  why nothing was replayed; None where it was
     """
 
     objective: str
@@ -230,7 +230,7 @@ class AtObjective:
     requests: int | None
     rate_per_s: float | None
     arms: tuple[SizedArm, ...]
-    untested: str | None
+    untested: Statement | None
 
 
 @dataclass(frozen=True, slots=True)

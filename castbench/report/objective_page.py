@@ -8,6 +8,7 @@ from castbench.report import format as fmt
 from castbench.report import text
 from castbench.report.blocks import Block, Bullets, Column, Heading, Paragraph, Table
 from castbench.report.nouns import AtObjective, SizedArm
+from castbench.report.objective_view import why_untested
 from castbench.said import Quantity, Statement, Unit, statement
 
 _COLUMNS = ("label", "servers", "cost", "p50", "p95", "p99", "busy", "formula")
@@ -18,9 +19,9 @@ def objective(found: AtObjective | None) -> Iterator[Block]:
     if found is None:
         return
     yield Heading(text.HEADINGS["objective"])
-    if found.untested is not None:
-        said = statement("objective.untested", objective=found.objective, why=found.untested)
-        yield Paragraph(text.say(said))
+    missing = why_untested(found)
+    if missing is not None:
+        yield Paragraph(text.say(missing))
         return
     yield Paragraph(text.say(_traffic(found)))
     sized = [arm for arm in found.arms if arm.servers is not None]

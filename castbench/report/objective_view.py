@@ -31,15 +31,33 @@ def at_objective(found: CapacityReport, objective: str) -> AtObjective:
     )  # fmt: skip
 
 
-def untested(objective: str, why: str) -> AtObjective:
-    """An objective that could not be tested, with the reason as a sentence."""
-    return AtObjective(objective, None, None, None, (), why)
+def too_many_servers(objective: str, most: int) -> AtObjective:
+    """Not tested, since nobody waits for a replay of so many."""
+    return _untested(objective, statement("objective.too_many", most=Quantity(most, Unit.COUNT)))
+
+
+def too_long_a_trace(objective: str, requests: int) -> AtObjective:
+    """Not tested here, since that takes longer than a report may."""
+    return _untested(objective, statement("objective.too_long", requests=Quantity(requests, Unit.COUNT)))
+
+
+def refused(objective: str, why: str) -> AtObjective:
+    """Not tested, for the reason of an error, which is English."""
+    return _untested(objective, statement("objective.refused", why=why.rstrip(".")))
+
+
+def why_untested(found: AtObjective) -> Statement | None:
+    """That the objective was not tested, with the reason; None where it was."""
+    if found.untested is None:
+        return None
+    return statement("objective.untested", objective=found.objective, why=found.untested)
 
 
 def sentences(found: AtObjective, baseline: str | None, subject: str | None) -> Iterator[Statement]:
     """What the headline says: the servers of what runs and of what might, or why nothing is known."""
-    if found.untested is not None:
-        yield statement("objective.untested", objective=found.objective, why=found.untested)
+    missing = why_untested(found)
+    if missing is not None:
+        yield missing
         return
     by_label = {arm.label: arm for arm in found.arms}
     kept, other = by_label.get(baseline or ""), by_label.get(subject or "")
@@ -63,6 +81,10 @@ def _servers(objective: str, known: Sequence[SizedArm]) -> Statement:
         return statement(key, **said)
     unpriced = "headline.objective_pair_unpriced" if len(known) == 2 else "headline.objective_one_unpriced"
     return statement(unpriced, **{name: value for name, value in said.items() if not name.endswith("cost")})
+
+
+def _untested(objective: str, why: Statement) -> AtObjective:
+    return AtObjective(objective, None, None, None, (), why)
 
 
 def _sized(found: CapacityReport, arm: ArmCapacity) -> SizedArm:

@@ -29,7 +29,7 @@ def redact(report: Report) -> Report:
 
     With a contract price every amount of money goes too, since cost over servers is the price; percentages stay.
     """
-    run, secrets = _run(report.run), _secrets(report.run.environment)
+    run, secrets, trace = _run(report.run), _secrets(report.run.environment), _trace_name(report)
     clean = replace(
         report,
         run=run,
@@ -37,9 +37,12 @@ def redact(report: Report) -> Report:
         mechanisms=tuple(_arm(arm, secrets) for arm in report.mechanisms),
         assumptions=tuple(_statement(said, secrets, report.money.mix.source) for said in report.assumptions),
         warnings=tuple(_statement(said, secrets) for said in report.warnings),
-        headline=tuple(_statement(said, secrets) for said in report.headline),
+        headline=tuple(_statement(said, secrets, trace) for said in report.headline),
         reproduce=view.commands(run),
         electricity=None if report.electricity is None else _electricity(report.electricity, secrets),
+        at_objective=None
+        if report.at_objective is None
+        else _replayed(report.at_objective, secrets, _trace_name(report)),
     )
     if _is_path(clean.money.mix.source):
         clean = replace(clean, money=replace(clean.money, mix=replace(clean.money.mix, source=REDACTED)))
@@ -47,6 +50,18 @@ def redact(report: Report) -> Report:
         unnamed = replace(demand, trace=replace(demand.trace, path=REDACTED))
         clean = replace(clean, money=replace(clean.money, demand=unnamed))
     return _without_money(clean) if _is_contract(report) else clean
+
+
+def _trace_name(report: Report) -> str:
+    """The file name of the trace that the demand was taken from; empty where there is none."""
+    demand = report.money.demand
+    return "" if demand is None or demand.trace is None else _file_name(demand.trace.path)
+
+
+def _replayed(found: AtObjective, secrets: tuple[str, ...], trace: str) -> AtObjective:
+    """Servers at the objective without the name of the replayed trace, which a reason may tell too."""
+    why = None if found.untested is None else _statement(found.untested, secrets, trace)
+    return replace(found, source=None if found.source is None else REDACTED, untested=why)
 
 
 def _electricity(found: Electricity, secrets: tuple[str, ...]) -> Electricity:
@@ -109,13 +124,13 @@ def _row(row: CaseRow, secrets: tuple[str, ...]) -> CaseRow:
     )  # fmt: skip
 
 
-def _statement(said: Statement, secrets: tuple[str, ...], lengths_source: str = "") -> Statement:
-    """A statement whose texts name no path, no host and no id; the source of the lengths may be a relative path."""
+def _statement(said: Statement, secrets: tuple[str, ...], source: str = "") -> Statement:
+    """A statement whose texts name no path, no host and no id; a source may be a relative path."""
 
     def words(value: Words) -> Words:
         if isinstance(value, Statement):
-            return _statement(value, secrets, lengths_source)
-        named = value.replace(lengths_source, REDACTED) if _is_path(lengths_source) else value
+            return _statement(value, secrets, source)
+        named = value.replace(source, REDACTED) if _is_path(source) else value
         return _scrubbed(named, secrets) or ""
 
     def clean(value: Value) -> Value:

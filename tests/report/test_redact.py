@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from castbench.records import Outcome, Status
-from castbench.report import exporters, view
+from castbench.report import exporters, objective_view, view
 from castbench.report.nouns import AtObjective, Report, SizedArm
 from castbench.report.redact import redact
 from castbench.said import Quantity, Unit, statement
@@ -147,3 +147,16 @@ def test_the_rate_of_a_currency_goes_with_the_money() -> None:
     report = replace(report, money=replace(report.money, currency=Currency("EUR", 0.91731)))
     assert "0.91731" in _everything(report)
     assert "0.91731" not in _everything(redact(report))
+
+
+def test_the_replayed_trace_is_not_named() -> None:
+    """Neither where requests came from nor why they could not be replayed tells the name of the file."""
+    demand = replace(builder.DEMAND, trace=TraceReference("traces/acme-requests.csv", "0" * 64, 3))
+    plain = view.build(builder.record(), builder.projection(builder.sdpa(), builder.winning_cast(), demand=demand))
+    for replayed in (
+        AtObjective("p99 ≤ 250 ms", "trace acme-requests.csv", 3, 1.0, (), None),
+        objective_view.refused("p99 ≤ 250 ms", "acme-requests.csv is not there"),
+    ):
+        named = replace(plain, at_objective=replayed, headline=tuple(objective_view.sentences(replayed, "sdpa", None)))
+        assert "acme" in _everything(named)
+        assert "acme" not in _everything(redact(named))
