@@ -178,7 +178,7 @@ def log_ratios(rounds: Iterable[RoundRecord], label: str, baseline: str) -> list
 
 def sample_of(record: RoundRecord, label: str) -> Sample | None:
     """The window of that arm in a round, if it has a valid one."""
-    return next((s for s in record.samples if s.label == label and s.valid), None)
+    return record.valid_samples.get(label)
 
 
 def _confirmation(record: RunRecord, chosen: Selected) -> Confirmation:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from enum import Enum
-from functools import cache
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from functools import cache, cached_property, partial
+from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
+_Reader = Callable[[Any], Any]
 
 
 def to_plain(value: Any, made: Mapping[type, Callable[[Any], Any]] | None = None) -> Any:
@@ -33,7 +35,11 @@ def to_plain(value: Any, made: Mapping[type, Callable[[Any], Any]] | None = None
 
 def from_plain(kind: type[T], data: Any) -> T:
     """A dataclass rebuilt from `to_plain`'s result; ValueError or TypeError says what does not fit."""
-    made: T = _rebuilt(kind, data, kind.__name__)
+    hint: Any = kind
+    try:
+        made: T = _reader(hint)(data)
+    except _Misfit as misfit:
+        raise ValueError(f"{kind.__name__}{misfit.where}: {misfit.what}") from None
     return made
 
 
@@ -47,67 +53,164 @@ def sha256_of(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
+class _Misfit(ValueError):  # noqa: N818 - it is told as a ValueError
+    """A value that does not fit its type, and the way to it from where reading began."""
+
+    def __init__(self, what: str, where: str = "") -> None:
+        super().__init__(what)
+        self.what, self.where = what, where
+
+
 @cache
-def _hints(kind: type[Any]) -> dict[str, Any]:
-    """Resolved field types of a dataclass."""
-    return get_type_hints(kind)
-
-
-def _rebuilt(hint: Any, data: Any, where: str) -> Any:
-    """`data` as a value of type `hint`."""
+def _reader(hint: Any) -> _Reader:
+    """What turns plain values into those of type `hint`, worked out once per type: a large run file has 100,000
+    objects. Raises _Misfit.
+    """
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
-        return _rebuilt_union(get_args(hint), data, where)
+        return _UnionReader(get_args(hint))
     if origin is tuple:
-        return _rebuilt_tuple(get_args(hint), data, where)
+        return _tuple_reader(get_args(hint))
     if origin is Literal:
-        return _checked(data in get_args(hint), data, hint, where)
+        return partial(_literal, get_args(hint))
     if is_dataclass(hint):
-        return _rebuilt_dataclass(hint, data, where)
+        return _DataclassReader(hint)
     if isinstance(hint, type) and issubclass(hint, Enum):
-        return hint(data)
-    if hint is float:
-        return float(_checked(isinstance(data, (int, float)) and not isinstance(data, bool), data, hint, where))
-    return _checked(hint is Any or type(data) is hint, data, hint, where)
+        return partial(_enum, hint)
+    return _float if hint is float else partial(_of_type, hint)
 
 
-def _rebuilt_dataclass(kind: Any, data: Any, where: str) -> Any:
-    """A dataclass from an object; unknown and missing keys are errors."""
-    _checked(isinstance(data, dict), data, "an object", where)
-    hints = _hints(kind)
-    unknown = set(data) - set(hints)
-    if unknown:
-        raise ValueError(f"{where}: unknown key {sorted(unknown)[0]!r}")
-    return kind(**{name: _rebuilt(hints[name], item, f"{where}.{name}") for name, item in data.items()})
+class _DataclassReader:
+    """Reads objects as one dataclass; unknown and missing keys are errors."""
 
+    def __init__(self, kind: Any) -> None:
+        self._kind = kind
 
-def _rebuilt_union(options: tuple[Any, ...], data: Any, where: str) -> Any:
-    """The first option of a union that fits exactly; an int is not turned into a float while int is an option."""
-    if data is None and type(None) in options:
-        return None
-    exact = [option for option in options if isinstance(option, type) and type(data) is option]
-    rest = [option for option in options if option is not type(None) and option not in exact]
-    for option in (*exact, *rest):
+    @cached_property
+    def _fields(self) -> dict[str, _Reader]:
+        """A reader per field; not before it is needed, since a type may hold itself."""
+        return {name: _reader(hint) for name, hint in get_type_hints(self._kind).items()}
+
+    def __call__(self, data: Any) -> Any:
+        fields = self._fields
         try:
-            return _rebuilt(option, data, where)
-        except (TypeError, ValueError):
-            continue
-    raise ValueError(f"{where}: {data!r} fits none of {options}")
+            values = {name: fields[name](item) for name, item in data.items()}
+        except (KeyError, ValueError, AttributeError):
+            self._refuse(data)
+        return self._kind(**values)
+
+    def _refuse(self, data: Any) -> NoReturn:
+        """Raise what does not fit, with its place."""
+        if not isinstance(data, dict):
+            raise _Misfit(f"expected an object, got {data!r}")
+        unknown = set(data) - set(self._fields)
+        if unknown:
+            raise _Misfit(f"unknown key {min(unknown)!r}")
+        for name, item in data.items():
+            with _within(f".{name}"):
+                self._fields[name](item)
+        raise AssertionError("unreachable: what did not fit does now")
 
 
-def _rebuilt_tuple(items: tuple[Any, ...], data: Any, where: str) -> Any:
-    """A tuple from a list: of one type throughout, or one type per place."""
-    _checked(isinstance(data, list), data, "a list", where)
+@contextmanager
+def _within(step: str) -> Iterator[None]:
+    """Add a step to the way to whatever does not fit."""
+    try:
+        yield
+    except _Misfit as misfit:
+        raise _Misfit(misfit.what, step + misfit.where) from None
+
+
+class _UnionReader:
+    """Reads the first option of a union that fits exactly; an int is not turned into a float while int is an option."""
+
+    def __init__(self, options: tuple[Any, ...]) -> None:
+        self._options = options
+
+    @cached_property
+    def _readers(self) -> dict[Any, _Reader]:
+        """A reader per option, in order; not before they are needed, since a type may hold itself."""
+        return {option: _reader(option) for option in self._options if option is not type(None)}
+
+    def __call__(self, data: Any) -> Any:
+        if data is None and type(None) in self._options:
+            return None
+        readers = self._readers
+        exact = readers.get(type(data))
+        for read in readers.values() if exact is None else (exact, *readers.values()):
+            try:
+                return read(data)
+            except (TypeError, ValueError):
+                continue
+        raise _Misfit(f"{data!r} fits none of {self._options}")
+
+
+def _tuple_reader(items: tuple[Any, ...]) -> _Reader:
+    """What reads a list as a tuple: of one type throughout, or one type per place."""
     if len(items) == 2 and items[1] is Ellipsis:
-        if items[0] is float and all(type(item) is float for item in data):
-            return tuple(data)  # most of a run file: the times of steps
-        return tuple(_rebuilt(items[0], item, f"{where}[{i}]") for i, item in enumerate(data))
-    _checked(len(items) == len(data), data, f"{len(items)} values", where)
-    return tuple(_rebuilt(kind, item, f"{where}[{i}]") for i, (kind, item) in enumerate(zip(items, data, strict=True)))
+        return _floats if items[0] is float else partial(_all_alike, _reader(items[0]))
+    return partial(_one_by_one, items)
 
 
-def _checked(fits: bool, data: Any, hint: Any, where: str) -> Any:
-    """`data` if it fits."""
-    if not fits:
-        raise ValueError(f"{where}: expected {hint}, got {data!r}")
-    return data
+def _floats(data: Any) -> tuple[float, ...]:
+    """A tuple of floats from a list: most of a run file are the times of steps."""
+    if isinstance(data, list) and set(map(type, data)) <= {float}:
+        return tuple(data)
+    return _all_alike(_float, data)
+
+
+def _all_alike(read: _Reader, data: Any) -> tuple[Any, ...]:
+    """A tuple of one type throughout."""
+    if not isinstance(data, list):
+        raise _Misfit(f"expected a list, got {data!r}")
+    try:
+        return tuple(map(read, data))
+    except ValueError:
+        for i, item in enumerate(data):
+            with _within(f"[{i}]"):
+                read(item)
+        raise
+
+
+def _one_by_one(kinds: tuple[Any, ...], data: Any) -> tuple[Any, ...]:
+    """A tuple with one type per place."""
+    if not isinstance(data, list):
+        raise _Misfit(f"expected a list, got {data!r}")
+    if len(kinds) != len(data):
+        raise _Misfit(f"expected {len(kinds)} values, got {data!r}")
+    made = []
+    for i, (kind, item) in enumerate(zip(kinds, data, strict=True)):
+        with _within(f"[{i}]"):
+            made.append(_reader(kind)(item))
+    return tuple(made)
+
+
+def _literal(allowed: tuple[Any, ...], data: Any) -> Any:
+    """One of a few values."""
+    if data in allowed:
+        return data
+    raise _Misfit(f"expected one of {allowed}, got {data!r}")
+
+
+def _enum(kind: type[Enum], data: Any) -> Enum:
+    """A member by its value."""
+    try:
+        return kind(data)
+    except ValueError as error:
+        raise _Misfit(str(error)) from None
+
+
+def _float(data: Any) -> float:
+    """A number; whole ones become floats."""
+    if type(data) is float:
+        return data
+    if isinstance(data, (int, float)) and not isinstance(data, bool):
+        return float(data)
+    raise _Misfit(f"expected a number, got {data!r}")
+
+
+def _of_type(kind: Any, data: Any) -> Any:
+    """A value of exactly this type; anything where the type is Any."""
+    if type(data) is kind or kind is Any:
+        return data
+    raise _Misfit(f"expected {kind}, got {data!r}")

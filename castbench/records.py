@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import Any, Literal, TypeVar
 
 from castbench.plan import Plan
@@ -155,7 +156,7 @@ Purpose = Literal["compare", "confirm"]
 """What a round is for: to compare every arm, or to confirm a winner that the first rounds selected."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RoundRecord:
     """One finished round of a group: every arm that is still running, once, in the order drawn.
 
@@ -174,6 +175,11 @@ class RoundRecord:
     def valid(self) -> bool:
         """Whether the round counts."""
         return self.invalid_reason is None
+
+    @cached_property
+    def valid_samples(self) -> dict[str, Sample]:
+        """Its valid windows by label, the first of each."""
+        return {sample.label: sample for sample in reversed(self.samples) if sample.valid}
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from castbench.cost.draws import DRAWS, MIN_ROUNDS, shifted
 from castbench.cost.objective import Objective
 from castbench.cost.service import Service, measured_service, measured_time, surfaces_for
 from castbench.cost.sizing import MOST_FACTOR, TOLERANCE, Factor, Setting, rate_sustained
-from castbench.cost.surface import build_surfaces, data_dependence, drawn_times, interpolation_errors
+from castbench.cost.surface import build_surfaces, data_dependence, drawn_times, interpolation_errors, mean_times
 from castbench.cost.traffic import BLOCK_S, Traffic
 from castbench.errors import InputError
 from castbench.findings import case_findings
@@ -164,7 +164,7 @@ def arm_capacities(
     """
     require_served(record.header.plan)
     arms = [a for a in record.header.plan.arms if a.role != "ceiling" and (not labels or a.label in labels)]
-    measured = Measured.of(record)
+    measured = Measured.of(record, drawn=bool(asked.resamples))
     found = []
     for number, arm in enumerate(arms):
         on_share = partial(_tell, on_progress, arm.label, number, len(arms))
@@ -190,10 +190,10 @@ class Measured:
     doubts: Mapping[str, float]
 
     @classmethod
-    def of(cls, record: RunRecord) -> Measured:
-        """Everything computed once for all arms."""
+    def of(cls, record: RunRecord, *, drawn: bool = True) -> Measured:
+        """Everything computed once for all arms; `drawn`: times with draws of them, which intervals need."""
         plan, findings = record.header.plan, case_findings(record)
-        times = drawn_times(record, findings, plan.served.seed)
+        times = drawn_times(record, findings, plan.served.seed) if drawn else mean_times(findings)
         surfaces = build_surfaces(plan, findings, times)
         errors, spread = interpolation_errors(plan, surfaces, times), data_dependence(findings)
         labels = {arm.label for arm in plan.arms}

@@ -7,8 +7,10 @@ and draw i of another come from the same rounds.
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import TYPE_CHECKING, TypeAlias
 
 from castbench.stats import Estimate
@@ -45,7 +47,8 @@ def drawn_means(
     rng = np.random.default_rng([seed % 2**63, zlib.crc32(name.encode())])
     times = np.array([[np.nan if t is None else t for t in row] for row in windows.values()], dtype=float)
     counts = (~np.isnan(times)).sum(axis=1)
-    means = [float(np.nanmean(row)) if n else np.nan for row, n in zip(times, counts, strict=True)]
+    held = [[t for t in row if t is not None] for row in windows.values()]
+    means = [fmean(row) if row else math.nan for row in held]
     degrees = max(1, min((int(n) for n in counts if n >= MIN_ROUNDS), default=MIN_ROUNDS) - 1)
     shocks = rng.standard_normal((DRAWS, times.shape[1]))
     shocks *= np.sqrt(degrees / rng.chisquare(degrees, DRAWS))[:, None]
