@@ -15,7 +15,7 @@ from datetime import date
 from functools import partial
 from math import isfinite, log1p
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from castbench.errors import CastbenchError, GateMissed, HardwareError, InputError, Interrupted, RunFileError
 from castbench.plain import sha256_of
@@ -398,7 +398,7 @@ def describe_plan(plan: Plan, device: str = "cpu") -> PlanEstimate:
 
 
 def report_bytes(
-    record: RunRecord, fmt: str, *, table: str = "summary", price_usd_per_hour: float | None = None,
+    record: RunRecord, fmt: str, *, table: str | None = None, price_usd_per_hour: float | None = None,
     rate: float | None = None, redact: bool = False, width: int | None = None, colour: bool | None = None,
     prices: PriceBook | None = None, lang: str = "en", metrics: tuple[tuple[str, str], ...] = (),
 ) -> bytes:  # fmt: skip
@@ -478,7 +478,7 @@ def verify(
     if exported is None:
         return path, checks
 
-    def render(fmt: str, table: str) -> bytes:
+    def render(fmt: str, table: str | None) -> bytes:
         return report_bytes(
             record, fmt, table=table, price_usd_per_hour=price_usd_per_hour, rate=rate, redact=redact, prices=prices
         )
@@ -579,11 +579,21 @@ def write_out(data: bytes, out: Path | None, *, force: bool = False) -> None:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
         return
+    try:
+        with _opened(out, force=force) as file:
+            file.write(data)
+    except OSError as error:
+        if not force:  # it was not there before
+            out.unlink(missing_ok=True)
+        raise CastbenchError(f"cannot write {out}: {error.strerror}; make room, or name another place") from None
+
+
+def _opened(out: Path, *, force: bool) -> BinaryIO:
+    """A file to write to; InputError where there is one already, or where none can be."""
     if out.is_dir():
         raise InputError(f"{out} is a folder; name a file in it")
     try:
-        with out.open("wb" if force else "xb") as file:
-            file.write(data)
+        return cast(BinaryIO, out.open("wb" if force else "xb"))
     except FileExistsError:
         raise InputError(f"{out} exists already; name another file, or overwrite it with --force") from None
     except FileNotFoundError:

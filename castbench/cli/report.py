@@ -18,7 +18,9 @@ def report_command(
     fmt: Annotated[
         str, typer.Option("--format", help="terminal, csv, xlsx, html, pdf, md, json, gates or prometheus.")
     ] = "terminal",
-    table: Annotated[str, typer.Option(help="Which CSV table: summary (per mechanism) or cases.")] = "summary",
+    table: Annotated[
+        str | None, typer.Option(help="Which CSV table: summary (per mechanism; the default) or cases.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="File to write instead of stdout.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file named by --out.")] = False,
     price: Annotated[float | None, typer.Option(help="USD per hour of one server, instead of the profile's.")] = None,

@@ -6,7 +6,7 @@ under the format's name.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Literal, cast
@@ -29,6 +29,7 @@ from castbench.report import (
 from castbench.report.comparison import Comparison
 from castbench.report.nouns import Report
 from castbench.report.trim import MOST_CASE_ROWS
+from castbench.workload.spelling import close_to, did_you_mean
 
 ENTRY_POINT_GROUP = "castbench.exporters"
 Which = Literal["summary", "cases"]
@@ -74,19 +75,25 @@ COMPARISONS: dict[str, ComparisonExporter] = {
 
 
 def render(
-    report: Report, fmt: str, *, table: str = "summary", width: int = 80, colour: bool = False,
+    report: Report, fmt: str, *, table: str | None = None, width: int = 80, colour: bool = False,
     metrics: tuple[tuple[str, str], ...] = (),
 ) -> bytes:  # fmt: skip
-    """A report in the format named `fmt`; InputError for a format or table that does not exist."""
-    if table not in ("summary", "cases"):
+    """A report in the format named `fmt`; InputError for a format or table that does not exist, and for what one of
+    the shipped formats is told and does not take.
+    """
+    exporter = find(fmt)
+    if table not in (None, "summary", "cases"):
         raise InputError(f"--table: expected summary or cases, got {table!r}")
-    return find(fmt)(report, Options(cast(Which, table), width, colour, metrics))
+    for option, of, given in (("--table", "csv", table is not None), ("--metric", "prometheus", bool(metrics))):
+        if given and fmt != of and fmt in SHIPPED:
+            raise InputError(f"{option} is for --format {of}, got --format {fmt}; leave one of them out")
+    return exporter(report, Options(cast(Which, table or "summary"), width, colour, metrics))
 
 
 def render_comparison(comparison: Comparison, fmt: str, *, width: int = 80, colour: bool = False) -> bytes:
     """A comparison in the format named `fmt`; InputError for one that does not exist."""
     if fmt not in COMPARISONS:
-        raise InputError(f"--format: expected one of {', '.join(COMPARISONS)}, got {fmt!r}")
+        raise _unknown(fmt, COMPARISONS)
     return COMPARISONS[fmt](comparison, Options(width=width, colour=colour))
 
 
@@ -97,7 +104,13 @@ def find(fmt: str) -> Exporter:
     for point in entry_points(group=ENTRY_POINT_GROUP):
         if point.name == fmt:
             return _loaded(point)
-    raise InputError(f"--format: expected one of {', '.join(formats())}, got {fmt!r}")
+    raise _unknown(fmt, formats())
+
+
+def _unknown(fmt: str, known: Collection[str]) -> InputError:
+    """The error for a format that does not exist, with the one that was probably meant."""
+    hint = did_you_mean(close_to(fmt, known))
+    return InputError(f"--format: expected one of {', '.join(known)}, got {fmt!r}{hint}")
 
 
 def formats() -> tuple[str, ...]:

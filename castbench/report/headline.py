@@ -103,10 +103,10 @@ def _tune(by_label: dict[str, ArmProjection], money: Money) -> Statement | None:
 
 def _adopt(subject: ArmProjection) -> Statement:
     """The recommendation with its cost, and the condition it stands under."""
-    said = {
+    said: dict[str, Value] = {
         "word": subject.recommendation.value,
         "configuration": _said(subject.configuration),
-        "cost": Quantity.of(subject.cost_usd_per_hour, Unit.USD_PER_HOUR),
+        **_cost_of(subject.cost_usd_per_hour),
     }
     if subject.quality_status is QualityStatus.NOT_MEASURED:
         return statement("headline.adopt", model=text.model_name(subject.arm.mechanism, subject.arm.label), **said)
@@ -143,10 +143,11 @@ def _keep(by_label: dict[str, ArmProjection], money: Money) -> Statement:
     """Today's configuration stays."""
     if money.waterfall:
         kept, cost = money.waterfall.today.configuration, money.waterfall.today.cost_usd_per_hour
-        return statement("headline.keep", today=kept.said, cost=Quantity.of(cost, Unit.USD_PER_HOUR))
+        return statement("headline.keep", today=kept.said, **_cost_of(cost))
     assert money.baseline is not None
-    cost_of = _quantity_of_cost(by_label.get(money.baseline.label))
-    return statement("headline.keep", today=money.baseline.said, cost=cost_of)
+    base = by_label.get(money.baseline.label)
+    cost_of_base = base.cost_usd_per_hour if base else None
+    return statement("headline.keep", today=money.baseline.said, **_cost_of(cost_of_base))
 
 
 def _alternative(subject: ArmProjection) -> Statement:
@@ -174,6 +175,12 @@ def _per_period(name: str, per_hour: Estimate, sign: int = 1) -> dict[str, Quant
         "month": Quantity.of(per_hour, Unit.USD, sign * HOURS_PER_MONTH),
         "year": Quantity.of(per_hour, Unit.USD, sign * HOURS_PER_YEAR),
     }
+
+
+def _cost_of(per_hour: Estimate | None) -> dict[str, Quantity | None]:
+    """What something costs per hour and per month."""
+    month = Quantity.of(per_hour, Unit.USD, HOURS_PER_MONTH)
+    return {"cost": Quantity.of(per_hour, Unit.USD_PER_HOUR), "month": month}
 
 
 def _said(used: Configuration | None) -> Statement | None:

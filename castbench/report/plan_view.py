@@ -17,7 +17,16 @@ from castbench.cost.spec import ArmProjection, Configuration, QualityStatus, Rec
 from castbench.records import Caveat
 from castbench.report import text
 from castbench.report.nouns import Confirmed, Report
-from castbench.report.plan_limits import UNSEEN, Limit, LimitName, cases_at_best, limits_of, needed_mib, sized
+from castbench.report.plan_limits import (
+    MEMORY_MARGIN,
+    UNSEEN,
+    Limit,
+    LimitName,
+    cases_at_best,
+    limits_of,
+    needed_mib,
+    sized,
+)
 from castbench.said import Quantity, Statement, Unit, Value, statement
 from castbench.stats import Estimate
 
@@ -94,7 +103,13 @@ def _phased(
         tuple(_rollout_exit(report, arm)), tuple(_back_again(report, arm, kept)),
     )  # fmt: skip
     phases = (benchmark, limited, rollout)
-    return Introduction(kind, arm.configuration, kept, (opening,), limits, phases, after)
+    return Introduction(kind, arm.configuration, kept, (opening, *_how_limited(limits)), limits, phases, after)
+
+
+def _how_limited(limits: Sequence[Limit]) -> Iterator[Statement]:
+    """How far from what was measured the limits lie that are not stated or replayed."""
+    if any(limit.origin in ("measured", "median", "margin") for limit in limits):
+        yield statement("plan.how_limited", margin=Quantity(100 * (MEMORY_MARGIN - 1), Unit.PERCENT))
 
 
 def _shown(report: Report, arm: ArmProjection, kept: Configuration) -> Iterator[Statement]:

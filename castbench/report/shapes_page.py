@@ -35,7 +35,12 @@ def optional(number: float | None, unit: Unit) -> Quantity | None:
 def shape_of(group: Group) -> str:
     """A shape in few characters, batch × tokens; the regime where it is not eager."""
     regime = "" if group.regime == "eager" else f" {text.TERMS[group.regime]}"
-    return f"{group.shape.batch_size} × {group.shape.seq_len} {text.TERMS[group.batching]}{regime}"
+    return f"{_count(group.shape.batch_size)} × {_count(group.shape.seq_len)} {text.TERMS[group.batching]}{regime}"
+
+
+def _count(number: int) -> str:
+    """A whole number as people read it."""
+    return fmt.value(Quantity(number, Unit.COUNT))
 
 
 def shapes(groups: Sequence[GroupTable]) -> Iterator[Block]:
@@ -106,8 +111,8 @@ def _shape(table: GroupTable) -> Iterator[Block]:
     """The table of one shape, with a line for every row that has no number."""
     group = table.group
     heading = text.heading(
-        "group.held_out" if group.held_out else "group", batch_size=str(group.shape.batch_size),
-        seq_len=str(group.shape.seq_len), batching=group.batching, regime=group.regime,
+        "group.held_out" if group.held_out else "group", batch_size=_count(group.shape.batch_size),
+        seq_len=_count(group.shape.seq_len), batching=group.batching, regime=group.regime,
     )  # fmt: skip
     yield Heading(heading, 3)
     columns = tuple(map(column, ("label", "latency", "mean", "speedup", "tokens", "memory", "verdict")))

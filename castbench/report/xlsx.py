@@ -1,4 +1,4 @@
-"""A report as a workbook: headline and money on the first sheet, every case, assumptions, the price, the environment.
+"""A report as a workbook: headline and money first, what to do and what could go wrong, every case, what it rests on.
 
 Numbers are those of the CSV and JSON; only money figures are formulas, so that another price can be tried.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from castbench.report import csv_table, page, text, xlsx_charts, xlsx_summary
+from castbench.report import csv_table, page, text, xlsx_charts, xlsx_prose, xlsx_summary
 from castbench.report.blocks import Chart, Heading
 from castbench.report.csv_table import CasesRow
 from castbench.report.nouns import Report
@@ -41,8 +41,10 @@ def of_report(report: Report) -> bytes:
     run, blocks = report.run, page.of_report(report, most_cases=MOST_CASE_ROWS)
     title = next(block.words for block in blocks if isinstance(block, Heading))
     book = Book(title, run.created_at, f"{run.run_id} · {run.created_at}")
-    names = ("summary", "cases", "assumptions", "prices", "environment", "charts")
-    summary, cases, notes, prices, environment, charts = (book.sheet(SHEETS[name]) for name in names)
+    summary = book.sheet(SHEETS["summary"])
+    xlsx_prose.write(book, xlsx_prose.blocks(report))
+    names = ("cases", "assumptions", "prices", "environment", "charts")
+    cases, notes, prices, environment, charts = (book.sheet(SHEETS[name]) for name in names)
     xlsx_charts.prepared(charts)
     drawn = [block for block in blocks if isinstance(block, Chart)]
     alt = next((chart.alt for chart in drawn if chart.name == xlsx_charts.COSTS), "")

@@ -54,6 +54,7 @@ _LOOKS: dict[str, dict[str, Any]] = {
     "text": {"text_wrap": True, "valign": "top", "align": "left", "indent": 1},
     "note": {"font_color": "#555555", "text_wrap": True, "valign": "top"},
     "heading": {"bold": True, "font_size": 12, "font_color": "#1F4E79"},
+    "subheading": {"bold": True},
     "header": {
         "bold": True,
         "bg_color": "#1F4E79",

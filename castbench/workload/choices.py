@@ -103,5 +103,6 @@ def _label(given: Any, present: bool, where: str, problems: list[Problem]) -> st
     if fits:
         return str(given)
     hint = did_you_mean(quoted(given))
-    problems.append(Problem(where, f"expected a short text of one line, got {shown(given)}{hint}"))
+    rule = f"one line of 1 to {LONGEST_LABEL} printable characters that begins and ends with no space"
+    problems.append(Problem(where, f"expected {rule}, got {shown(given)}{hint}"))
     return None

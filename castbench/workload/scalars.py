@@ -162,7 +162,7 @@ class Line:
         if isinstance(value, str) and value.strip() and value.isprintable() and len(value) <= self.longest:
             return None
         hint = did_you_mean(quoted(value))
-        return f"expected a text of one line and at most {self.longest} characters, got {shown(value)}{hint}"
+        return f"expected a text of one line, printable and at most {self.longest} characters, got {shown(value)}{hint}"
 
     def json_schema(self) -> dict[str, Any]:
         """See Kind."""

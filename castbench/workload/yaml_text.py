@@ -57,7 +57,7 @@ def read_text(path: Path) -> str:
     except ValueError as error:
         raise InputError(f"{str(path)!r}: not a usable file name: {error}") from error
     if len(data) > MAX_BYTES:
-        raise InputError(f"{path}: larger than {MAX_BYTES // 1024**2} MiB; a profile is a page of text")
+        raise InputError(f"{path}: larger than {MAX_BYTES // 1024**2} MiB; expected a page of text")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -110,7 +110,7 @@ class _Reader:
         next(self._events)
         after = next(self._events)
         if isinstance(after, DocumentStartEvent):
-            _refuse(self._source, _line(after), "a second document starts here; a profile is one document")
+            _refuse(self._source, _line(after), "a second document starts here; expected one only")
         if value is None:
             raise InputError(f"{self._source}: the file is empty")
         return value

@@ -20,7 +20,7 @@ from castbench.records import RunRecord, Status
 from castbench.report import diff_page, diff_view, text
 from castbench.report.diff_view import Diff
 from castbench.report.gate_figures import with_gates
-from castbench.stats import Verdict, hodges_lehmann
+from castbench.stats import Verdict, signed_rank_estimate
 from tests.cost.builder import CAST, NAIVE, SDPA, projected, run_of
 from tests.report.builder import hostile
 
@@ -122,7 +122,7 @@ def test_a_change_is_the_quotient_of_the_speed_ups_beside_it() -> None:
     middles = []
     for record, _ in (base, new):
         logs = [math.log(r.samples[2].elapsed_s / r.samples[0].elapsed_s) for r in record.rounds_of(row.group.key)]
-        middles.append(hodges_lehmann(logs))
+        middles.append(signed_rank_estimate(logs, None).value)
     assert row.change is not None
     assert row.base.figure is not None
     assert row.new.figure is not None
@@ -186,7 +186,7 @@ def test_a_case_that_runs_out_of_memory_now_leaves_its_gates_undecided() -> None
     )
     assert [o.value for o in outcomes(made)] == ["undecided", "undecided"]
     page = diff_page.render(made, "terminal", width=200).decode()
-    assert "cast-32, 1 × 2048 bucketed: not measured in NEW: oom (12 GiB wanted)." in page
+    assert "cast-32, 1 × 2,048 bucketed: not measured in NEW: oom (12 GiB wanted)." in page
     assert "not measured in NEW: oom (12 GiB wanted)" in text.say(diff_page.gate_sentence(made.gates[0]))
 
 

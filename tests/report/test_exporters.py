@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
+from typing import Any
 
 import pytest
 
@@ -46,6 +47,27 @@ def test_an_unknown_format_or_table_says_what_there_is(wrong: dict[str, str]) ->
     """The error names the option and the choices."""
     with pytest.raises(InputError, match=r"--(format|table): expected .*(terminal|summary)"):
         exporters.render(win(), **wrong)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"), [("HTML", "Did you mean 'html'?"), ("xlxs", "Did you mean 'xlsx'?"), ("markdown", None)]
+)
+def test_a_mistyped_format_is_told_what_was_meant(given: str, meant: str | None) -> None:
+    """The closest name is offered, and none where none is close."""
+    with pytest.raises(InputError) as told:
+        exporters.render(win(), given)
+    assert str(told.value).endswith(meant or f"got '{given}'")
+
+
+@pytest.mark.parametrize(
+    ("fmt", "options", "option"),
+    [("html", {"table": "cases"}, "--table is for --format csv"), ("json", {"table": "summary"}, "--table"),
+     ("csv", {"metrics": (("latency", "x"),)}, "--metric is for --format prometheus")],
+)  # fmt: skip
+def test_what_another_format_takes_is_refused_and_not_ignored(fmt: str, options: Any, option: str) -> None:
+    """A table of an HTML report or a metric of a CSV would be silently without effect."""
+    with pytest.raises(InputError, match=option):
+        exporters.render(win(), fmt, **options)
 
 
 def test_reporting_imports_neither_torch_nor_pandas_nor_numpy() -> None:

@@ -110,7 +110,7 @@ def test_every_number_of_a_plan_follows_from_the_rounds() -> None:
         ("plan.servers_busy", "busy"): 100 * (cast.utilization or 0), ("plan.keep_servers", "servers"): base.replicas,
         ("plan.bill", "cost"): cast.cost_usd_per_hour.high,
         ("plan.both_fleets", "cost"): cast.cost_usd_per_hour.value + base.cost_usd_per_hour.value,
-        ("plan.limited", "share"): 5.0, ("plan.rollout_entry", "share"): 5.0,
+        ("plan.limited", "share"): 5.0, ("plan.rollout_entry", "share"): 5.0, ("plan.how_limited", "margin"): 10.0,
         ("plan.back_above", "p99"): limit(plan, "p99").limit.value,
         ("plan.back_above", "errors"): 1.0, ("plan.enough", "errors"): 1.0,
     }  # fmt: skip

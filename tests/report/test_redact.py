@@ -18,7 +18,7 @@ CONTRACT = replace(builder.PRICE, contract=True, source="the profile")
 
 
 def _everything(report: Report) -> str:
-    tables = [("terminal", "summary"), ("json", "summary"), ("md", "summary"), ("csv", "summary"), ("csv", "cases")]
+    tables = [("terminal", None), ("json", None), ("md", None), ("csv", "summary"), ("csv", "cases")]
     return "\n".join(exporters.render(report, fmt, table=table).decode() for fmt, table in tables)
 
 

@@ -34,7 +34,7 @@ def test_every_shape_names_its_regime() -> None:
     """The same shape eager and compiled stands under two headings that differ in that word."""
     drawn = _drawn(builder.on_a_gpu())
     for regime in ("eager", "compiled"):
-        assert f"Measured: batch 1, 4096 tokens, bucketed, {regime}\n" in drawn
+        assert f"Measured: batch 1, 4,096 tokens, bucketed, {regime}\n" in drawn
 
 
 def test_shapes_that_nothing_can_run_are_one_line_with_the_reason() -> None:
@@ -123,7 +123,7 @@ def test_energy_that_nobody_measured_is_one_line_with_the_reason() -> None:
 def test_reserved_memory_and_the_largest_batch_are_told_where_they_are_known() -> None:
     """What the allocator took beside what was used, and the batch that fits with the one that does not."""
     drawn = _drawn(builder.on_a_gpu())
-    assert "sdpa       1 × 4096 bucketed   160       320     64.0" in drawn
+    assert "sdpa       1 × 4,096 bucketed   160       320     64.0" in drawn
     assert "sdpa at 4,096 tokens (bucketed, eager): the largest batch that fits is 96 (97 does not)." in drawn
     assert "cast-32 at 4,096 tokens (bucketed, eager): no limit met up to a batch of 65,536." in drawn
     assert "Memory (measured)" not in _drawn(builder.win())

@@ -25,7 +25,8 @@ def test_a_win_names_the_word_the_cost_the_condition_and_the_saving() -> None:
     """The headline of a win says PILOT, under which condition, how much per hour, month and year, and how sure."""
     said = _headline(builder.win())
     assert said.startswith("PILOT cast-32 (batch 8, bucketed, eager).")
-    assert "If a retrained CAST model meets your quality gate, it would cost 7.35 $/h; quality was not measured" in said
+    adopt = "If a retrained CAST model meets your quality gate, it would cost 7.35 $/h, 5,360 $ per month;"
+    assert f"{adopt} quality was not measured" in said
     assert "3.67–7.35 $/h less than sdpa" in said
     assert "2,680–5,360 $ per month, 32,200–64,400 $ per year" in said
     assert "P(saving > 0) > 99 %" in said
@@ -35,7 +36,9 @@ def test_a_win_names_the_word_the_cost_the_condition_and_the_saving() -> None:
 def test_a_loss_is_told_as_plainly_as_a_gain() -> None:
     """The headline of a loss says keep, and what the alternative would cost more."""
     said = _headline(builder.loss())
-    assert said.startswith("KEEP. Keep what you have: sdpa (batch 8, bucketed, eager), at 14.7 $/h.")
+    assert said.startswith(
+        "KEEP. Keep what you have: sdpa (batch 8, bucketed, eager), at 14.7 $/h, 10,700 $ per month."
+    )
     assert "would cost 3.7–11.0 $/h more" in said
     assert "less" not in said
 

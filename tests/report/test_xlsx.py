@@ -18,11 +18,12 @@ import pytest
 
 from castbench.cost.spec import Price
 from castbench.errors import InputError
-from castbench.report import comparison, exporters, extra, xlsx, xlsx_charts, xlsx_comparison
-from castbench.report.blocks import Axis, Chart, Mark, Point, Series
+from castbench.report import comparison, exporters, extra, xlsx, xlsx_charts, xlsx_comparison, xlsx_prose
+from castbench.report.blocks import Axis, Block, Bullets, Chart, Heading, Mark, Paragraph, Point, Series, Table
 from castbench.report.catalogue import LANGUAGES, speaking
 from castbench.report.nouns import Report
 from castbench.report.redact import redact
+from castbench.report.text import legible
 from castbench.report.xlsx_book import Book, Field
 from castbench.said import Unit
 from castbench.stats import Estimate
@@ -244,12 +245,38 @@ def test_every_language_has_names_for_sheets_and_columns(language: str) -> None:
     with speaking(language):
         data = xlsx.of_report(builder.on_a_gpu())
     book = openpyxl.load_workbook(io.BytesIO(data))
-    assert len(book.sheetnames) == 6
+    assert len(book.sheetnames) == 7
     assert all(0 < len(name) <= 31 and not set(name) & set("[]:*?/\\'") for name in book.sheetnames)
-    for name in book.sheetnames[1:5]:
+    for name in book.sheetnames[2:6]:
         heading = [cell.value for cell in book[name][1]]
         assert all(heading)
         assert not any("{" in str(words) for words in heading)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("name", builder.SITUATIONS)
+def test_plan_risks_and_claims_stand_in_the_workbook_as_on_the_page(name: str, language: str) -> None:
+    """Every sentence and cell of those three sections is on the second sheet; there is none where they are empty."""
+    report = builder.SITUATIONS[name]()
+    with speaking(language):
+        said = [words for block in xlsx_prose.blocks(report) for words in _words_of(block)]
+        data = xlsx.of_report(report)
+    names = openpyxl.load_workbook(io.BytesIO(data)).sheetnames
+    assert len(names) == (7 if said else 6)
+    if said:
+        cells = {str(cell).removeprefix("• ") for row in _sheet(data, names[1]) for cell in row if cell is not None}
+        assert {legible(words) for words in said} <= cells
+
+
+def _words_of(block: Block) -> Iterator[str]:
+    """Everything a block says."""
+    if isinstance(block, Heading | Paragraph):
+        yield block.words
+    elif isinstance(block, Bullets):
+        yield from block.items
+    elif isinstance(block, Table):
+        yield from (column.heading for column in block.columns)
+        yield from (cell for row in block.rows for cell in row if cell)
 
 
 def test_hostile_names_stay_words() -> None:
@@ -446,7 +473,7 @@ def test_a_stored_reason_is_told_in_the_language_of_the_report() -> None:
     english = _sheet(xlsx.of_report(report), "Cases")
     with speaking("ja"):
         data = xlsx.of_report(report)
-    japanese = _sheet(data, openpyxl.load_workbook(io.BytesIO(data)).sheetnames[1])
+    japanese = _sheet(data, openpyxl.load_workbook(io.BytesIO(data)).sheetnames[2])
     column = english[0].index("reason")
     reasons = {row[column]: other[column] for row, other in zip(english[1:], japanese[1:], strict=True) if row[column]}
     assert reasons

@@ -15,7 +15,7 @@ from castbench.report import csv_table
 from castbench.report.verify.checks import Check, compared
 from castbench.report.verify.numbers import Pair, leaves
 
-Render = Callable[[str, str], bytes]
+Render = Callable[[str, str | None], bytes]
 """The run's report anew, in a format and as a table, at the price and the rate that the export was made with."""
 
 _OF_THE_FILE = ("run.path", "reproduce")
@@ -31,7 +31,7 @@ def export_check(path: Path, render: Render) -> Check:
         raise InputError(f"--report: cannot read {path}: {why}") from None
     what = f"{path.name} says what the run says"
     if text.lstrip().startswith("{"):
-        anew = json.loads(render("json", "summary"))
+        anew = json.loads(render("json", None))
         return compared(what, _side_by_side(_json_cells(text, path), dict(_json_leaves(anew))))
     table = _table_of(text, path)
     return compared(what, _side_by_side(_csv_cells(text), _csv_cells(render("csv", table).decode())))
