@@ -8,7 +8,7 @@ from pathlib import Path
 
 BEGIN, END = "<!-- demo:begin -->\n", "<!-- demo:end -->"
 KEPT = (
-    "castbench report", "Summary", "How each would run", "Ceilings and crossover", "Measured: batch 1, 4096 tokens",
+    "castbench report", "Summary", "How each would run", "Ceilings and crossover", "Measured: batch 1, 4,096 tokens",
     "Caveats",
 )  # fmt: skip
 """Sections of the report that the README shows, by how they begin."""
