@@ -149,13 +149,13 @@ def work(params: CastParams, problem: Problem) -> KernelWork:
 
 
 def _activation_bytes(affinity_bytes: float, member_bytes: float, *, training: bool) -> float:
-    """Memory beyond the rows: affinities, and the gathered q, k, v and two results per member.
+    """Memory beyond the rows: affinities, and the gathered q, k, v and a result per member.
 
     Inference keeps A_q where it is small, here counted as half of it, and works through the clusters in slices;
     training keeps all there is.
     """
     if training:
-        return 2 * affinity_bytes + 5 * member_bytes
+        return 2 * affinity_bytes + 4 * member_bytes
     return affinity_bytes / 2 + 2 * min(3 * member_bytes, SLICE_BYTES["cuda"])
 
 

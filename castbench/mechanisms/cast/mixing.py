@@ -9,16 +9,22 @@ G clusters of all rows in a slice, P = G·K its places. Equations marked † hav
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor
-from torch.autograd.function import once_differentiable
+from torch import Tensor, nn
 from torch.nn import functional
 
 from castbench.mechanisms.cast.choice import Members
+from castbench.mechanisms.cast.gradients import (
+    Projected,
+    QueriesAndRows,
+    Rows,
+    SharesAndOwn,
+    Weighed,
+    can_be_projected,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +56,13 @@ class Slice:
         return self.members.taken.reshape(-1, self.places, 1)
 
 
+def as_written(like: Tensor) -> torch.autocast:
+    """A context in which products are computed in the types they are written in: autocast has its say in the
+    projections alone, since what chooses must not be rounded.
+    """
+    return torch.autocast(like.device.type, enabled=False)
+
+
 def gated_affinity(query_TC: Tensor, key_TC: Tensor, lean_T: Tensor) -> Tensor:
     """A_g = sigmoid(phi)·f(Σ_h A_q) + (1 − sigmoid(phi))·f(Σ_h A_k), f the softmax over clusters, TC.  †"""
     return key_TC.softmax(-1).lerp_(query_TC.softmax(-1), lean_T.unsqueeze(-1))
@@ -65,28 +78,6 @@ def wide(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
-class QueriesAndRows(torch.autograd.Function):
-    """q of all tokens, TM, and q, k and v of every place, PX; with one buffer for the gradient of q, k and v, where
-    autograd by itself makes one for each and adds them up.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, qkv_TX: Tensor, token_P: Tensor, width: int) -> tuple[Tensor, Tensor]:
-        """A copy of q, and a gather."""
-        ctx.save_for_backward(token_P)
-        ctx.shape = qkv_TX.shape
-        return qkv_TX[:, :width].contiguous(), qkv_TX.index_select(0, token_P)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, d_query_TM: Tensor, d_rows_PX: Tensor) -> tuple[Tensor, None, None]:
-        """Both added into one buffer."""
-        [token_P] = ctx.saved_tensors
-        d_qkv_TX = d_rows_PX.new_zeros(ctx.shape)
-        d_qkv_TX[:, : d_query_TM.shape[1]] = d_query_TM
-        return d_qkv_TX.index_add_(0, token_P, d_rows_PX), None, None
-
-
 def cluster_shares(query_HTC: Tensor, gates: Gates, left_out_TC: Tensor | None) -> Tensor:
     """A_sum: softmax over clusters of A_q·g(phi)/√D; nothing for what is left out.  †"""
     logits_HTC = query_HTC * gates.query_strength_BN.reshape(-1, 1)
@@ -96,35 +87,50 @@ def cluster_shares(query_HTC: Tensor, gates: Gates, left_out_TC: Tensor | None) 
     return share_HTC.masked_fill(left_out_TC, 0.0)
 
 
+def projected(x_BNM: Tensor, in_proj: nn.Linear, choose: Callable[[Tensor], Members]) -> tuple[Rows, Slice]:
+    """What in_proj makes of all tokens and of all places, and the places: all clusters in one slice. `choose` makes the
+    members of q, k and v.
+    """
+    is_lean = can_be_projected(x_BNM, in_proj)
+    with torch.set_grad_enabled(not is_lean):
+        qkv_BNX = in_proj(x_BNM)
+    members, qkv_TX = choose(qkv_BNX), qkv_BNX.flatten(0, 1)
+    [part] = slices_of(qkv_BNX, members, members.index.shape[1])
+    if not is_lean:
+        return QueriesAndRows.apply(qkv_TX, part.token_P), part  # type: ignore[no-untyped-call]
+    rows: Rows = Projected.apply(  # type: ignore[no-untyped-call]
+        x_BNM.flatten(0, 1), in_proj.weight, in_proj.bias, qkv_TX, part.token_P
+    )
+    return rows, part
+
+
 def mix(
-    qkv_BNX: Tensor, surrogate_CHD: Tensor, gates: Gates, members: Members, *, with_summaries: bool
-) -> Tensor:  # fmt: skip
-    """R_BNM: for every token its own clusters' attention and all other clusters' summaries.
+    rows: Rows, surrogate_CHD: Tensor, gates: Gates, part: Slice, shape_BN: Sequence[int], *, with_summaries: bool
+) -> Tensor:
+    """R_BNM: for every token its own clusters' attention and all other clusters' summaries; `part` holds them all.
 
     The summaries of all clusters are added by one batched GEMM; where a cluster holds the token, its summary is taken
     out again together with the addition of its attention: A_sum·(R_intra − R_inter).
     """
-    batch, length, _ = qkv_BNX.shape
+    batch, length = shape_BN
     clusters, heads, width = surrogate_CHD.shape
-    [part] = slices_of(qkv_BNX, members, clusters)
-    query_TM, rows_PX = QueriesAndRows.apply(  # type: ignore[no-untyped-call]
-        qkv_BNX.flatten(0, 1), part.token_P, heads * width
-    )
+    query_TM, *rows_PM = rows
+    q_GKHD, k_GKHD, v_GKHD = (row_PM.view(-1, part.places, heads, width) for row_PM in rows_PM)
     query_HTC = torch.bmm(wide(query_TM.view(-1, heads, width).transpose(0, 1)), wide(surrogate_CHD).permute(1, 2, 0))
-    share_HTC = cluster_shares(query_HTC, gates, left_out(members, gates, with_summaries=with_summaries))
-    q_GKHD, k_GKHD, v_GKHD = rows_PX.view(-1, part.places, 3, heads, width).unbind(2)
-    own_GKHD = attention_within(q_GKHD, k_GKHD, v_GKHD, part)
-    summary_GHD = summaries_of(k_GKHD, v_GKHD, surrogate_CHD, gates, part)
+    share_HTC = cluster_shares(query_HTC, gates, left_out(part.members, gates, with_summaries=with_summaries))
+    share_HTC, weight_GKH1 = own_shares(share_HTC, part)
+    own_GKHD, weight_GKH1 = attention_within(q_GKHD, k_GKHD, v_GKHD, part), weight_GKH1.to(query_TM.dtype)
     if with_summaries:
-        own_GKHD = own_GKHD - summary_GHD.unsqueeze(1)
-    own_GKHD = own_GKHD * own_shares(share_HTC, part).to(qkv_BNX.dtype)
-    mixed_TM = qkv_BNX.new_zeros(batch * length, heads * width)
-    mixed_TM.index_add_(0, part.token_P, own_GKHD.reshape(-1, heads * width))
-    if with_summaries:
-        share_HBNC = share_HTC.to(qkv_BNX.dtype).view(heads, batch, length, clusters)
+        summary_GHD = summaries_of(k_GKHD, v_GKHD, surrogate_CHD, gates, part)
+        own_GKHD = Weighed.apply(own_GKHD, summary_GHD, weight_GKH1)  # type: ignore[no-untyped-call]
+        share_HBNC = share_HTC.to(query_TM.dtype).view(heads, batch, length, clusters)
         summary_HBCD = summary_GHD.view(batch, clusters, heads, width).permute(2, 0, 1, 3)
-        others_HBND = torch.matmul(share_HBNC, summary_HBCD)
-        mixed_TM = mixed_TM + others_HBND.permute(1, 2, 0, 3).reshape(mixed_TM.shape)
+        mixed_BNHD = torch.matmul(share_HBNC, summary_HBCD).permute(1, 2, 0, 3).contiguous()
+    else:
+        own_GKHD = own_GKHD * weight_GKH1
+        mixed_BNHD = query_TM.new_zeros(batch, length, heads, width)
+    mixed_TM = mixed_BNHD.view(batch * length, -1)
+    mixed_TM = mixed_TM.index_add_(0, part.token_P, own_GKHD.reshape(-1, heads * width))
     return mixed_TM.view(batch, length, -1)
 
 
@@ -185,16 +191,16 @@ def left_out(members: Members, gates: Gates, *, with_summaries: bool) -> Tensor 
     return ~held_BCN[:, :, :length].transpose(1, 2).reshape(-1, clusters)
 
 
-def own_shares(share_HTC: Tensor, part: Slice) -> Tensor:
-    """A_sum of every member for the cluster that holds it, GKH1; 0 at places not taken."""
+def own_shares(share_HTC: Tensor, part: Slice) -> tuple[Tensor, Tensor]:
+    """A_sum as it is, and of every member for the cluster that holds it, GKH1; 0 at places not taken."""
     heads, _, clusters = share_HTC.shape
     cluster_C1 = torch.arange(part.at.start, part.at.stop, device=share_HTC.device).unsqueeze(-1)
     token_BCK = part.token_P.view(part.members.index.shape)
     own_HP = (token_BCK * clusters + cluster_C1).flatten().expand(heads, -1)
-    share_HP = share_HTC.reshape(heads, -1).gather(1, own_HP)
+    share_HR, share_HP = SharesAndOwn.apply(share_HTC.reshape(heads, -1), own_HP)  # type: ignore[no-untyped-call]
     if part.members.taken is not None:
         share_HP = share_HP * part.members.taken.flatten()
-    return share_HP.view(heads, -1, part.places, 1).permute(1, 2, 0, 3)
+    return share_HR.view(share_HTC.shape), share_HP.view(heads, -1, part.places, 1).permute(1, 2, 0, 3)
 
 
 def readable(members: Members) -> Tensor | None:

@@ -23,7 +23,7 @@ from castbench.mechanisms.cast.choice import (
     each_token_once,
     each_token_once_balanced,
 )
-from castbench.mechanisms.cast.mixing import Gates, gate_strength, gated_affinity, mix, wide
+from castbench.mechanisms.cast.mixing import Gates, as_written, gate_strength, gated_affinity, mix, projected, wide
 from castbench.mechanisms.cast.sliced import Scores, mix_sliced
 
 CHOOSERS: dict[Clustering, Callable[[Tensor, int, Tensor | None], Members]] = {
@@ -131,18 +131,25 @@ class CastAttention(nn.Module):
 
     def _mixed(self, x_BNM: Tensor, mask_BN: Tensor | None) -> Tensor:
         """R_BNM. Its q, k and v are let go before out_proj needs memory for y."""
-        qkv_BNX, gates = self.in_proj(x_BNM), self._gates(x_BNM)
+        gates = self._gates(x_BNM)
         if self.impl == "triton":
-            return self._by_triton(qkv_BNX, gates, mask_BN)
+            return self._by_triton(self.in_proj(x_BNM), gates, mask_BN)
         self.ran_as = "torch"
-        if not torch.is_grad_enabled():
+        if torch.is_grad_enabled():
 
-            def choose(query_TC: Tensor) -> Members:
-                return self._members(qkv_BNX, query_TC, gates, mask_BN)
+            def choose(qkv_BNX: Tensor) -> Members:
+                return self._members(qkv_BNX, self._summed_affinities(qkv_BNX, 0), gates, mask_BN)
 
-            return mix_sliced(qkv_BNX, self.surrogate_tokens, gates, choose, with_summaries=self.summaries)
-        members = self._members(qkv_BNX, self._summed_affinities(qkv_BNX, 0), gates, mask_BN)
-        return mix(qkv_BNX, self.surrogate_tokens, gates, members, with_summaries=self.summaries)
+            rows, part = projected(x_BNM, self.in_proj, choose)
+            with as_written(x_BNM):
+                return mix(rows, self.surrogate_tokens, gates, part, x_BNM.shape[:2], with_summaries=self.summaries)
+        qkv_BNX = self.in_proj(x_BNM)
+
+        def choose_by(query_TC: Tensor) -> Members:
+            return self._members(qkv_BNX, query_TC, gates, mask_BN)
+
+        with as_written(x_BNM):
+            return mix_sliced(qkv_BNX, self.surrogate_tokens, gates, choose_by, with_summaries=self.summaries)
 
     def _by_triton(self, qkv_BNX: Tensor, gates: Gates, mask_BN: Tensor | None) -> Tensor:
         """R_BNM by kernels that read members by index; A_q is never kept, only its sum over heads for the choice."""
@@ -171,7 +178,8 @@ class CastAttention(nn.Module):
     def _summed_affinities(self, qkv_BNX: Tensor, part: int) -> Tensor:
         """Σ_h A_q (part 0) or Σ_h A_k (part 1), TC: one GEMM, since a sum over heads is a product over all of M."""
         part_TM = wide(qkv_BNX.view(-1, 3, self.embed_dim)[:, part])
-        return part_TM @ wide(self.surrogate_tokens).flatten(1).T
+        with as_written(qkv_BNX):
+            return part_TM @ wide(self.surrogate_tokens).flatten(1).T
 
     @torch.no_grad()
     def _members(self, qkv_BNX: Tensor, query_TC: Tensor, gates: Gates, mask_BN: Tensor | None) -> Members:

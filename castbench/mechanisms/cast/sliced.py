@@ -103,7 +103,7 @@ class Scores:
     def own(self, q_GKHD: Tensor, part: Slice) -> Tensor:
         """Of every place the weight of its token's own cluster, A_sum or E, GKH1; 0 at places not taken."""
         if self.share_HBNC is not None:
-            return own_shares(self.share_HBNC.flatten(1, 2), part)
+            return own_shares(self.share_HBNC.flatten(1, 2), part)[1]
         assert self.largest_BNH is not None
         score_GKH = own_scores(q_GKHD, self._surrogate_CHD, self._gates.query_strength_BN, part)
         weight_GKH = score_GKH.sub_(self.largest_BNH.flatten(0, 1)[part.token_P].view_as(score_GKH)).exp_()
