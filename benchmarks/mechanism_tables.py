@@ -12,9 +12,9 @@ from castbench.mechanisms import registry
 from castbench.mechanisms.spec import MechanismSpec
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "mechanisms.md"
-BEGIN, END = "<!-- mechanisms:begin -->\n", "<!-- mechanisms:end -->"
-LIMITS_BEGIN, LIMITS_END = "<!-- limits:begin -->\n", "<!-- limits:end -->"
-KEPT = Path(__file__).parents[1] / "results" / "cast-limit-cpu.json"
+RESULTS = Path(__file__).parents[1] / "results"
+LIMITS = {"limits": "cast-limit-cpu.json", "limits-bf16": "cast-limit-cpu-bf16.json"}
+"""Kept results by the marker that their tables stand behind."""
 
 
 def table() -> str:
@@ -73,12 +73,18 @@ def _limit_cell(row: Mapping[str, Any]) -> str:
 
 
 def written(document: str) -> str:
-    """The document with both tables between their markers."""
-    head, _, rest = document.partition(BEGIN)
-    document = f"{head}{BEGIN}{table()}{END}{rest.partition(END)[2]}"
-    head, _, rest = document.partition(LIMITS_BEGIN)
-    shown = limits(json.loads(KEPT.read_text(encoding="utf-8")))
-    return f"{head}{LIMITS_BEGIN}{shown}{LIMITS_END}{rest.partition(LIMITS_END)[2]}"
+    """The document with every table between its markers."""
+    document = _between("mechanisms", table(), document)
+    for marker, name in LIMITS.items():
+        document = _between(marker, limits(json.loads((RESULTS / name).read_text(encoding="utf-8"))), document)
+    return document
+
+
+def _between(marker: str, shown: str, document: str) -> str:
+    """The document with this between a pair of markers."""
+    begin, end = f"<!-- {marker}:begin -->\n", f"<!-- {marker}:end -->"
+    head, _, rest = document.partition(begin)
+    return f"{head}{begin}{shown}{end}{rest.partition(end)[2]}"
 
 
 if __name__ == "__main__":

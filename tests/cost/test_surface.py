@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from castbench.cost.demand import seconds_per_request
 from castbench.cost.spec import Configuration
-from castbench.cost.surface import LatencySurface
+from castbench.cost.surface import LatencySurface, drawn_times, mean_times
+from castbench.findings import case_findings
 from castbench.records import Caveat, Status
 from castbench.report import text
 from castbench.workload.spec import Batching, LengthDistribution
@@ -29,6 +30,15 @@ def test_interpolation_is_exact_for_power_laws(exponent: float, tokens: int) -> 
     """Between measured lengths a time that goes with a power of the length is met exactly."""
     surface = _surface({n: 1e-6 * n**exponent for n in (256, 1024, 4096)})
     assert surface.seconds_at(tokens)[0] == pytest.approx(1e-6 * tokens**exponent)
+
+
+def test_times_without_draws_are_the_first_of_those_with_them() -> None:
+    """Whoever needs no range gets the very numbers that stand beside a range, not ones that differ in the last digit."""
+    record = run_of(lambda label, batch, length, how: batch * length * 1e-5 / 3, noise=0.3, rounds=7)
+    findings = case_findings(record)
+    drawn, plain = drawn_times(record, findings, 5), mean_times(findings)
+    assert plain.keys() == drawn.keys()
+    assert all(plain[key].tolist() == drawn[key][:1].tolist() for key in drawn)
 
 
 def test_short_requests_cost_what_the_shortest_measured_length_costs() -> None:
