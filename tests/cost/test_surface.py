@@ -33,7 +33,7 @@ def test_interpolation_is_exact_for_power_laws(exponent: float, tokens: int) -> 
 
 
 def test_times_without_draws_are_the_first_of_those_with_them() -> None:
-    """Whoever needs no range gets the very numbers that stand beside a range, not ones that differ in the last digit."""
+    """Whoever needs no range gets the very numbers that stand beside a range, to the last digit."""
     record = run_of(lambda label, batch, length, how: batch * length * 1e-5 / 3, noise=0.3, rounds=7)
     findings = case_findings(record)
     drawn, plain = drawn_times(record, findings, 5), mean_times(findings)
