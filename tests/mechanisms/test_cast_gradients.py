@@ -123,6 +123,23 @@ def test_whoever_hooks_the_projection_is_told_its_gradient() -> None:
     assert told == [torch.Size([2, 40, 96])]
 
 
+@pytest.mark.parametrize("register", ["register_forward_pre_hook", "register_forward_hook"])
+def test_hooks_that_change_the_projection_change_its_gradient(register: str) -> None:
+    """What a hook makes of in_proj's input or result is what its weights' gradient is of."""
+    module, (x, mask) = cast(), rows()
+    getattr(module.in_proj, register)(lambda _module, given, *out: out[0] * 2 if out else (given[0] * 2,))
+    grad = gradients_of(module, x, mask)["in_proj.weight"]
+    assert grad is not None
+    hooked, weight, step = [], module.in_proj.weight, 1e-6
+    for sign in (1, -1):
+        with torch.no_grad():
+            weight[70, 3] += sign * step
+            y = module(x, mask)
+            hooked.append(float((y * torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view(y.shape)).sum()))
+            weight[70, 3] -= sign * step
+    assert float(grad[70, 3]) == pytest.approx((hooked[0] - hooked[1]) / (2 * step), rel=1e-4, abs=1e-8)
+
+
 def test_under_autocast_gradients_stay_those_of_autocast() -> None:
     """In mixed precision the projection runs in bfloat16 and its weights get float32 gradients, near the exact ones."""
     module, (x, mask) = cast().float(), rows()

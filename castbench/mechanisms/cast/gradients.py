@@ -23,7 +23,10 @@ def can_be_projected(x_BNM: Tensor, in_proj: nn.Module) -> bool:
     """Whether `Projected` may stand for in_proj: eager on a CPU, in a type whose products can be added up part by part
     without loss, and of a plain Linear, of whose own gradient nobody else is told.
     """
-    is_plain = type(in_proj) is nn.Linear and not (in_proj._backward_hooks or in_proj._forward_hooks)
+    hooks = (
+        in_proj._forward_pre_hooks, in_proj._forward_hooks, in_proj._backward_pre_hooks, in_proj._backward_hooks
+    )  # fmt: skip
+    is_plain = type(in_proj) is nn.Linear and not any(hooks)
     is_exact = x_BNM.device.type == "cpu" and x_BNM.dtype in (torch.float32, torch.float64)
     return is_plain and is_exact and not (torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"))
 
