@@ -86,7 +86,8 @@ def render(
         raise InputError(f"--table: expected summary or cases, got {table!r}")
     for option, of, given in (("--table", "csv", table is not None), ("--metric", "prometheus", bool(metrics))):
         if given and fmt != of and fmt in SHIPPED:
-            raise InputError(f"{option} is for --format {of} and this is {fmt}: take that format, or leave {option} out")
+            hint = f"take that format, or leave {option} out"
+            raise InputError(f"{option} is for --format {of} and this is {fmt}: {hint}")
     return exporter(report, Options(cast(Which, table or "summary"), width, colour, metrics))
 
 
